@@ -1,0 +1,192 @@
+"""The stand-in: what a transformed function holds where a plain one would hold an array.
+
+An `Array` is a mutable *cell* over an immutable value: `_value` lives one level out (an `ndarray`, a number, or the
+`Array` of an outer transformation), `_handler` is the transformation that owns it, and `_mark` is what that handler
+keeps beside the value (its place on a tape, its tangent).  A write gives the cell a new value, so whatever an
+operation has recorded is never corrupted.  Constants belong to `HOST`, the level of plain NumPy.
+
+A `View` knows the cell it looks into and the operation (indexing, transposition, reshaping) that leads there.  It
+reads afresh after its root was written, and a write through it writes the root.
+
+Methods and operators of `ndarray` are attached by `bindrune.numpy`, which knows the operations.  What this file
+refuses: to hand a traced value to code that would freeze it into a constant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .protocol import FUNCTIONS, hooks
+
+if TYPE_CHECKING:
+    from .handler import Handler
+    from .operation import Op
+
+__all__ = ["Array", "View", "concrete", "dtype_of", "is_scalar", "peek", "unshare"]
+
+
+class Array:
+    """A stand-in for an array or number inside a transformed function.
+
+    It obeys NumPy's protocols and has `ndarray`'s attributes, methods and operators.  Users never create one.
+    """
+
+    __slots__ = ("__weakref__", "_handler", "_mark", "_value", "_version")
+
+    _handler: Handler
+    _value: Any
+    _mark: Any
+    _version: int
+
+    def __init__(self, handler: Handler, value: Any, mark: Any = None) -> None:
+        self._handler = handler
+        self._value = value
+        self._mark = mark
+        self._version = 0
+
+    def read(self) -> Array:
+        """The cell itself; a `View` answers with a cell that holds what it shows now."""
+        return self
+
+    @property
+    def root(self) -> Array:
+        """The cell that owns the memory: itself, or what a chain of views leads to."""
+        return self
+
+    def snapshot(self) -> Array:
+        """A cell of its own with today's contents; the values are shared until either is written."""
+        return Array(self._handler, self._value, self._mark)
+
+    def assign(self, other: Array) -> None:
+        """Take over the contents of `other`, a cell nobody else writes to."""
+        self._handler = other._handler
+        self._value = other._value
+        self._mark = other._mark
+        self._version += 1
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
+        return hooks.ufunc(ufunc, method, inputs, keywords)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, keywords: Any) -> Any:
+        ours = FUNCTIONS.get(function)
+        if ours is None:
+            ours = hooks.fallback(function)
+        return ours(*arguments, **keywords)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape, as `ndarray.shape`."""
+        return self._handler.shape(self._value)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype, as `ndarray.dtype`."""
+        return dtype_of(self._value)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions, as `ndarray.ndim`."""
+        return len(self.shape)
+
+
+class View(Array):
+    """A cell that shows part of another, or all of it rearranged."""
+
+    __slots__ = ("_base", "_content", "_op", "_params", "_seen", "_shape")
+
+    def __init__(self, base: Array, op: Op, params: dict[str, Any], shape: tuple[int, ...]) -> None:
+        self._base = base
+        self._op = op
+        self._params = params
+        self._shape = shape
+        self._content: Array | None = None
+        self._seen = -1
+
+    def read(self) -> Array:
+        """A cell that holds what the view shows now.
+
+        Once the root has been written, reads own their memory: were they NumPy views, each would force the next
+        write to copy the whole root, and a loop of n writes would cost O(n^2).
+        """
+        version = self._base.root._version
+        content = self._content
+        if content is None or self._seen != version:
+            content = self._op(self._base.read(), **self._params)
+            if version:
+                content = unshare(content)
+            self._content, self._seen = content, version
+        return content
+
+    @property
+    def root(self) -> Array:
+        """The cell at the end of the chain of views."""
+        return self._base.root
+
+    def snapshot(self) -> Array:
+        """A cell of its own with what the view shows now."""
+        return self.read().snapshot()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape, as `ndarray.shape`."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype, as `ndarray.dtype`."""
+        return self.read().dtype
+
+
+def unshare(value: Any) -> Any:
+    """Make a freshly read value own its memory, at the bottom of however many levels it has."""
+    if isinstance(value, Array):
+        value._value = unshare(value._value)
+        if isinstance(value._mark, (Array, np.ndarray)):
+            value._mark = unshare(value._mark)
+        return value
+    return value.copy() if isinstance(value, np.ndarray) and value.base is not None else value
+
+
+def peek(value: Any) -> Any:
+    """The plain array or number under a value: under `vmap` that of one lane.
+
+    For geometry (shape, strides, what is a view of what) and for kinds (scalar or array), never for results.
+    """
+    if isinstance(value, View):
+        return value._op.implementation(peek(value._base), **value._params)
+    if isinstance(value, Array):
+        return value._handler.peek(value._value)
+    return value
+
+
+def concrete(value: Any) -> Any:
+    """The plain array or number a value stands for; refused where there is one for each lane."""
+    while isinstance(value, Array):
+        value = value.read()
+        value = value._handler.concrete(value._value)
+    return value
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether plain NumPy would have a number here (immutable), rather than an array of no dimensions."""
+    return not isinstance(peek(value), np.ndarray)
+
+
+_NUMBERS: dict[type, np.dtype[Any]] = {
+    bool: np.dtype(bool),
+    int: np.dtype(int),
+    float: np.dtype(float),
+    complex: np.dtype(complex),
+}
+
+
+def dtype_of(value: Any) -> np.dtype[Any]:
+    """The dtype of an array, a stand-in or a Python number."""
+    try:
+        dtype: np.dtype[Any] = value.dtype
+    except AttributeError:
+        known = _NUMBERS.get(type(value))
+        dtype = known if known is not None else np.asarray(value).dtype
+    return dtype

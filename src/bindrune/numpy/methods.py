@@ -1,0 +1,365 @@
+"""What `ndarray` has, a stand-in has: operators, methods, attributes, conversions.
+
+They are attached to `Array` here because they need the operations.  An operator performs its operation at once; a
+method calls the NumPy function of its name.  Conversions to Python numbers are exact for constants, for conditions
+and for counting; a conversion that would freeze a followed value into a float is refused.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..core.array import Array, View, concrete, is_scalar, peek
+from ..core.errors import UnreachableError, user_line
+from ..core.handler import HOST
+from ..core.operation import registry
+from ..core.protocol import FUNCTIONS
+from ..ops import elementwise, indexing  # noqa: F401  (the operations are defined when their module is imported)
+
+__all__: list[str] = []
+
+
+def _attach(name: str, value: Any) -> None:
+    if callable(value) and not isinstance(value, type):
+        value.__name__ = name
+        value.__qualname__ = f"Array.{name}"
+    setattr(Array, name, value)
+
+
+# ---------------------------------------------------------------------------------------------------- operators
+
+_BINARY = {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "power",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lshift": "left_shift",
+    "rshift": "right_shift",
+}
+_COMPARE = {
+    "eq": "equal",
+    "ne": "not_equal",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+}
+_UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
+
+
+def _forward(op: Any) -> Callable[[Any, Any], Any]:
+    return lambda self, other: op(self, other)
+
+
+def _reflected(op: Any) -> Callable[[Any, Any], Any]:
+    return lambda self, other: op(other, self)
+
+
+def _augmented(op: Any) -> Callable[[Any, Any], Any]:
+    def method(self: Array, other: Any) -> Array:
+        return store(self, op(self, other), op.name)
+
+    return method
+
+
+def store(cell: Array, result: Array, name: str) -> Array:
+    """What ``cell op= other`` leaves in the name: numbers are immutable, arrays are written."""
+    if not cell.shape and is_scalar(cell):
+        return result
+    if result.shape != cell.shape:
+        raise ValueError(
+            f"non-broadcastable output operand with shape {cell.shape} doesn't match the broadcast shape {result.shape}"
+        )
+    if not np.can_cast(result.dtype, cell.dtype, "same_kind"):
+        raise TypeError(
+            f"Cannot cast ufunc {name!r} output from {result.dtype!r} to {cell.dtype!r} with casting rule 'same_kind'"
+        )
+    indexing.assign(cell, result)
+    return cell
+
+
+for _name, _op in _BINARY.items():
+    _attach(f"__{_name}__", _forward(registry[_op]))
+    _attach(f"__r{_name}__", _reflected(registry[_op]))
+    _attach(f"__i{_name}__", _augmented(registry[_op]))
+for _name, _op in _COMPARE.items():
+    _attach(f"__{_name}__", _forward(registry[_op]))
+for _name, _op in _UNARY.items():
+    _attach(f"__{_name}__", (lambda op: lambda self: op(self))(registry[_op]))
+
+
+def _divmod(self: Array, other: Any) -> tuple[Any, Any]:
+    return self // other, self % other  # type: ignore[operator]
+
+
+def _rdivmod(self: Array, other: Any) -> tuple[Any, Any]:
+    return other // self, other % self
+
+
+_attach("__divmod__", _divmod)
+_attach("__rdivmod__", _rdivmod)
+_attach("__matmul__", lambda self, other: FUNCTIONS[np.matmul](self, other))
+_attach("__rmatmul__", lambda self, other: FUNCTIONS[np.matmul](other, self))
+_attach("__imatmul__", lambda self, other: store(self, FUNCTIONS[np.matmul](self, other), "matmul"))
+
+# ------------------------------------------------------------------------------------------ indexing and iteration
+
+_attach("__getitem__", indexing.read_at)
+
+
+def _setitem(self: Array, index: Any, value: Any) -> None:
+    if not self.shape and is_scalar(self):
+        raise TypeError(f"{user_line()}: a NumPy number does not support item assignment")
+    indexing.write_at(self, index, value)
+
+
+def _iter(self: Array) -> Iterator[Any]:
+    if not self.shape:
+        raise TypeError("iteration over a 0-d array")
+    return (self[i] for i in range(self.shape[0]))  # type: ignore[index]
+
+
+def _len(self: Array) -> int:
+    if not self.shape:
+        raise TypeError("len() of unsized object")
+    return self.shape[0]
+
+
+def _contains(self: Array, value: Any) -> bool:
+    return bool(np.any(concrete(self == value)))
+
+
+_attach("__setitem__", _setitem)
+_attach("__iter__", _iter)
+_attach("__len__", _len)
+_attach("__contains__", _contains)
+
+# --------------------------------------------------------------------------------------------------- conversions
+
+
+def _follows(cell: Array) -> bool:
+    """Whether some handler still follows the value (so that a copy of it would lose derivatives or lanes)."""
+    return cell.read()._handler is not HOST
+
+
+def _refuse(self: Array, what: str) -> UnreachableError:
+    return UnreachableError(
+        f"{user_line()}: {what} of a value that {self.read()._handler.origin} is following. Code that lifting does not "
+        "reach (a C function, or a library that converts its arguments) would see a frozen constant here. Use the "
+        "NumPy function of that name, or br.numpy; for printing use an f-string."
+    )
+
+
+def _float(self: Array) -> float:
+    if _follows(self):
+        raise _refuse(self, "float()")
+    return float(concrete(self))
+
+
+def _complex(self: Array) -> complex:
+    if _follows(self):
+        raise _refuse(self, "complex()")
+    return complex(concrete(self))
+
+
+def _array(self: Array, dtype: Any = None, copy: bool | None = None) -> Any:
+    if _follows(self):
+        raise _refuse(self, "conversion to a plain ndarray")
+    value = np.asarray(concrete(self), dtype=dtype)
+    if copy:
+        return value.copy()
+    value = value.view()
+    value.flags.writeable = False
+    return value
+
+
+def _hash(self: Array) -> int:
+    if self.shape or not is_scalar(self):
+        raise TypeError("unhashable type: 'numpy.ndarray'")
+    return hash(concrete(self))
+
+
+def _repr(self: Array) -> str:
+    cell = self.read()
+    return f"{type(self).__name__}({peek(cell)!r}, of {cell._handler.origin})"
+
+
+_attach("__bool__", lambda self: bool(concrete(self)))
+_attach("__int__", lambda self: int(concrete(self)))
+_attach("__index__", lambda self: operator.index(concrete(self)))
+_attach("__float__", _float)
+_attach("__complex__", _complex)
+_attach("__array__", _array)
+_attach("__hash__", _hash)
+_attach("__repr__", _repr)
+_attach("__str__", lambda self: str(peek(self)))
+_attach("__format__", lambda self, spec: format(peek(self), spec))
+
+# ------------------------------------------------------------------------------------------ attributes and methods
+
+
+def _method(function: Any) -> Callable[..., Any]:
+    def method(self: Array, *arguments: Any, **keywords: Any) -> Any:
+        return FUNCTIONS[function](self, *arguments, **keywords)
+
+    return method
+
+
+def _size(self: Array) -> int:
+    size = 1
+    for n in self.shape:
+        size *= n
+    return size
+
+
+def _astype(
+    self: Array, dtype: Any, order: str = "K", casting: Any = "unsafe", subok: bool = True, copy: bool = True
+) -> Array:
+    target = np.dtype(dtype)
+    if self.dtype == target and not copy:
+        return self
+    if not np.can_cast(self.dtype, target, casting):
+        raise TypeError(f"Cannot cast array data from {self.dtype!r} to {target!r} according to the rule {casting!r}")
+    result: Array = registry["astype"](self, dtype=target)
+    return result
+
+
+def _fill(self: Array, value: Any) -> None:
+    self[...] = value  # type: ignore[index]
+
+
+def _itemset(self: Array, *arguments: Any) -> Any:
+    """The element at an index, as a number that is still followed."""
+    if not arguments:
+        if _size(self) != 1:
+            raise ValueError("can only convert an array of size 1 to a Python scalar")
+        return registry["item"](FUNCTIONS[np.reshape](self, ()))
+    index = arguments if len(arguments) > 1 else arguments[0]
+    flat = self if isinstance(index, tuple) else FUNCTIONS[np.ravel](self)
+    return registry["item"](flat[index])
+
+
+def _tolist(self: Array) -> Any:
+    if not self.shape:
+        return registry["item"](self)
+    return [row.tolist() for row in self]  # type: ignore[attr-defined]
+
+
+def _transpose(self: Array, *axes: Any) -> Array:
+    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
+        axes = axes[0]
+    result: Array = FUNCTIONS[np.transpose](self, axes or None)
+    return result
+
+
+def _reshape(self: Array, *shape: Any, order: str = "C", copy: bool | None = None) -> Array:
+    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+        shape = tuple(shape[0])
+    result: Array = FUNCTIONS[np.reshape](self, shape, order=order, copy=copy)
+    return result
+
+
+def _sort(self: Array, axis: int = -1, kind: Any = None, order: Any = None) -> None:
+    self[...] = FUNCTIONS[np.sort](self, axis=axis, kind=kind, order=order)  # type: ignore[index]
+
+
+def _partition(self: Array, kth: Any, axis: int = -1, kind: str = "introselect", order: Any = None) -> None:
+    self[...] = FUNCTIONS[np.partition](self, kth, axis=axis, kind=kind, order=order)  # type: ignore[index]
+
+
+def _set_part(name: str) -> Callable[[Array, Any], None]:
+    def setter(self: Array, value: Any) -> None:
+        getattr(self, name)[...] = value
+
+    return setter
+
+
+def _set_shape(self: Array, shape: Any) -> None:
+    raise AttributeError(f"{user_line()}: assigning to .shape is not supported; use x = x.reshape({shape!r})")
+
+
+class _Flat:
+    """``x.flat``: an array's elements in order, to read, write and iterate."""
+
+    __slots__ = ("base",)
+
+    def __init__(self, base: Array) -> None:
+        self.base = base
+
+    def __len__(self) -> int:
+        return _size(self.base)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def _places(self, index: Any) -> tuple[Any, ...]:
+        if isinstance(index, tuple) and len(index) == 1:
+            index = index[0]
+        shape = self.base.shape
+        return np.unravel_index(np.arange(len(self))[concrete(index) if isinstance(index, Array) else index], shape)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.base[self._places(index)]  # type: ignore[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        places = self._places(index)
+        if np.ndim(value):
+            # Like NumPy: the values are repeated as often as needed.
+            size = np.size(places[0])
+            value = FUNCTIONS[np.resize](FUNCTIONS[np.ravel](value), size)
+        self.base[places] = value  # type: ignore[index]
+
+    def copy(self) -> Any:
+        """The elements as an array of its own."""
+        return FUNCTIONS[np.ravel](self.base).copy()
+
+
+def install() -> None:
+    """Attach the methods that are NumPy functions of the same name."""
+    names = (
+        "all any argmax argmin argpartition argsort choose clip compress conj conjugate cumprod cumsum diagonal dot "
+        "max mean min nonzero prod ptp put ravel repeat round searchsorted squeeze std sum swapaxes take trace var"
+    )
+    for name in names.split():
+        _attach(name, _method(getattr(np, {"max": "amax", "min": "amin"}.get(name, name))))
+    for name, method in {
+        "astype": _astype,
+        "fill": _fill,
+        "item": _itemset,
+        "tolist": _tolist,
+        "transpose": _transpose,
+        "reshape": _reshape,
+        "sort": _sort,
+        "partition": _partition,
+        "copy": lambda self, order="C": self.snapshot(),
+        "flatten": lambda self, order="C": FUNCTIONS[np.ravel](self, order).snapshot(),
+        "view": lambda self, *arguments: self[...] if not arguments else NotImplemented,
+        "__copy__": lambda self: self.snapshot(),
+        "__deepcopy__": lambda self, memo: self.snapshot(),
+        "__round__": lambda self, digits=0: FUNCTIONS[np.round](self, digits or 0),
+        "tobytes": lambda self, order="C": np.asarray(self).tobytes(order),
+    }.items():
+        _attach(name, method)
+    Array.size = property(_size)  # type: ignore[attr-defined]
+    Array.T = property(lambda self: FUNCTIONS[np.transpose](self))  # type: ignore[attr-defined]
+    Array.mT = property(lambda self: FUNCTIONS[np.swapaxes](self, -1, -2))  # type: ignore[attr-defined]
+    Array.flat = property(_Flat, lambda self, value: _Flat(self).__setitem__(slice(None), value))  # type: ignore[attr-defined]
+    Array.real = property(lambda self: FUNCTIONS[np.real](self), _set_part("real"))  # type: ignore[attr-defined]
+    Array.imag = property(lambda self: FUNCTIONS[np.imag](self), _set_part("imag"))  # type: ignore[attr-defined]
+    Array.itemsize = property(lambda self: self.dtype.itemsize)  # type: ignore[attr-defined]
+    Array.nbytes = property(lambda self: self.dtype.itemsize * _size(self))  # type: ignore[attr-defined]
+    Array.strides = property(lambda self: np.asarray(peek(self)).strides)  # type: ignore[attr-defined]
+    Array.flags = property(lambda self: np.asarray(peek(self)).flags)  # type: ignore[attr-defined]
+    Array.base = property(lambda self: self._base if type(self) is View else None)  # type: ignore[attr-defined]
+    Array.device = property(lambda self: "cpu")  # type: ignore[attr-defined]
+    Array.shape = property(Array.shape.fget, _set_shape)  # type: ignore[attr-defined, method-assign]

@@ -1,0 +1,277 @@
+"""Batching: each followed value has one more axis, in front.
+
+A cell over a batched value shows the shape of one lane; everything else is a constant, the same for all lanes.
+Elementwise operations only need their operands' lane axes aligned; other operations have a `batch` rule, and one
+without a rule is performed lane by lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core import trees
+from ..core.array import Array, peek
+from ..core.errors import BatchSizeError, TracedConditionError, user_line
+from ..core.handler import HOST, Handler, evaluate, update
+from ..core.operation import Binary, Op, Unary, Write, spec_of
+from .calls import Call, Transformed, argument_name, as_leaf, take_out
+
+__all__ = ["Batch", "vmap"]
+
+
+class Batch(Handler):
+    """Performs operations on all lanes at once."""
+
+    __slots__ = ("size",)
+
+    per_lane = True
+    size: int
+
+    def __init__(self, size: int, origin: str = "") -> None:
+        super().__init__(origin)
+        self.size = size
+
+    def shape(self, value: Any) -> tuple[int, ...]:
+        shape: tuple[int, ...] = value.shape
+        return shape[1:]
+
+    def peek(self, value: Any) -> Any:
+        batched = peek(value)
+        return batched[0] if len(batched) else np.zeros(batched.shape[1:], batched.dtype)
+
+    def concrete(self, value: Any) -> Any:
+        raise TracedConditionError(
+            f"{user_line()}: Python needs one value here (in a condition, an index or a conversion), but under "
+            f"{self.origin} it differs between the lanes. Select with np.where(condition, a, b)."
+        )
+
+    def unary(self, op: Unary, x: Array) -> Array:
+        value = x._value
+        return Array(self, op(value) if type(value) is Array else op.vectorized(value))
+
+    def binary(self, op: Binary, a: Any, b: Any) -> Array:
+        values, batched = self.open((a, b))
+        a, b = self.align(values, batched)
+        return Array(self, op(a, b) if type(a) is Array or type(b) is Array else op.vectorized(a, b))
+
+    def apply(self, op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
+        values, batched = self.open(operands)
+        if op.batch is not None:
+            result = op.batch(op, self.size, values, batched, params)
+        else:
+            result = self.lane_by_lane(op, values, batched, params)
+        return tuple(Array(self, v) for v in result) if type(result) is tuple else Array(self, result)
+
+    def update(self, op: Write, target: Array, operands: Sequence[Any], params: dict[str, Any]) -> Array:
+        values, batched = self.open(operands)
+        if target._handler is self:
+            box = [target._value]
+            target._value = None
+        else:
+            # The same for all lanes until now: each lane gets a copy of its own.
+            whole = target._value if target._handler is HOST else target.snapshot()
+            box = [np.broadcast_to(whole, (self.size, *np.shape(whole)))]
+        assert op.batch is not None
+        lane = spec_of(box[0])._replace(shape=box[0].shape[1:])
+        try:
+            operands, params = op.batch(op, self.size, lane, values, batched, params)
+            return Array(self, update(op, box, operands, params))
+        except BaseException:
+            if target._handler is self:
+                target._value = box.pop()
+            raise
+
+    def open(self, operands: Sequence[Any]) -> tuple[list[Any], list[bool]]:
+        """The operands one level out, and which of them are batched."""
+        values: list[Any] = []
+        batched: list[bool] = []
+        for x in operands:
+            mine = False
+            if type(x) is Array:
+                mine = x._handler is self
+                x = x._value if mine or x._handler is HOST else x.snapshot()
+            values.append(x)
+            batched.append(mine)
+        return values, batched
+
+    def align(self, values: Sequence[Any], batched: Sequence[bool]) -> list[Any]:
+        """Give batched operands lane axes in front, so that NumPy's broadcasting lines their lanes up."""
+        dims = [np.ndim(v) - b for v, b in zip(values, batched, strict=True)]
+        most = max(dims)
+        return [
+            v.reshape(v.shape[0], *(1,) * (most - n), *v.shape[1:]) if b and n < most else v
+            for v, b, n in zip(values, batched, dims, strict=True)
+        ]
+
+    def lane_by_lane(self, op: Op, values: Sequence[Any], batched: Sequence[bool], params: dict[str, Any]) -> Any:
+        """Perform an operation without a batching rule on one lane after the other."""
+        if self.size == 0:
+            lanes = [evaluate(op, [_first(v) if b else v for v, b in zip(values, batched, strict=True)], params)]
+        else:
+            lanes = [
+                evaluate(op, [v[i] if b else v for v, b in zip(values, batched, strict=True)], params)
+                for i in range(self.size)
+            ]
+        if type(lanes[0]) is tuple:
+            return tuple(np.stack(parts)[: self.size] for parts in zip(*lanes, strict=True))
+        return np.stack(lanes)[: self.size]
+
+
+def _first(value: Any) -> Any:
+    """Stands for a lane where there is none, for the sake of its shape."""
+    return np.ones(value.shape[1:], value.dtype)
+
+
+# ------------------------------------------------------------------------------------------------------ the interface
+
+
+class Vmap(Transformed):
+    """`vmap`."""
+
+    transformation = "vmap"
+
+    def __init__(self, function: Callable[..., Any], in_axes: Any, out_axes: Any, axis_size: int | None) -> None:
+        super().__init__(function)
+        self.in_axes = in_axes
+        self.out_axes = out_axes
+        self.axis_size = axis_size
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        origin = self.origin
+        in_axes = self.in_axes
+        if isinstance(in_axes, (tuple, list)):
+            if len(in_axes) != len(arguments):
+                raise BatchSizeError(f"{origin}: in_axes has {len(in_axes)} entries for {len(arguments)} arguments")
+        else:
+            in_axes = (in_axes,) * len(arguments)
+        names = [argument_name(self.function, i) for i in range(len(arguments))]
+        plans = [_Mapped(origin, n, a, x) for n, a, x in zip(names, arguments, in_axes, strict=True)]
+        plans += [_Mapped(origin, n, a, 0) for n, a in keywords.items()]
+        size = _common_size(origin, plans, self.axis_size)
+        handler = Batch(size, origin)
+        call = Call(self.function, handler)
+        given = [plan.cells(call, handler) for plan in plans]
+        count = len(arguments)
+        result = call.run(given[:count], dict(zip(keywords, given[count:], strict=True)))
+        outputs, structure = trees.flatten(result)
+        axes = _axes_of_leaves(origin, "out_axes", self.out_axes, result)
+        paths = trees.leaf_paths(result) if len(outputs) > 1 else [""]
+        values = [
+            _unbatched(origin, handler, out, axis, path) for out, axis, path in zip(outputs, axes, paths, strict=True)
+        ]
+        handler.end()
+        return trees.unflatten(structure, values)
+
+
+class _Mapped:
+    """One argument: its leaves, and the axis each is mapped over (None: not mapped)."""
+
+    __slots__ = ("axes", "leaves", "sizes", "structure", "value")
+
+    def __init__(self, origin: str, name: str, value: Any, in_axes: Any) -> None:
+        self.value = value
+        if in_axes is None:
+            self.leaves, self.structure, self.axes, self.sizes = [], None, [], []
+            return
+        self.leaves, self.structure = trees.flatten(value)
+        self.axes = _axes_of_leaves(origin, f"in_axes of {name}", in_axes, value)
+        paths = trees.leaf_paths(value) if len(self.leaves) > 1 else [""]
+        self.sizes: list[tuple[str, int]] = []
+        for i, (leaf, axis, path) in enumerate(zip(self.leaves, self.axes, paths, strict=True)):
+            if axis is None:
+                continue
+            shape = np.shape(leaf) if not isinstance(leaf, Array) else leaf.shape
+            where = name + path
+            if not shape:
+                raise BatchSizeError(f"{origin}: {where} is a number and has no axis to map over; use in_axes=None")
+            if not -len(shape) <= axis < len(shape):
+                raise BatchSizeError(f"{origin}: {where} has shape {shape} and no axis {axis}")
+            self.axes[i] = axis % len(shape)
+            self.sizes.append((f"axis {axis} of {where} (shape {shape})", shape[axis]))
+
+    def cells(self, call: Call, handler: Batch) -> Any:
+        """The argument as the function sees it."""
+        if not any(axis is not None for axis in self.axes):
+            return call.session.lift(self.value)
+        cells = []
+        for leaf, axis in zip(self.leaves, self.axes, strict=True):
+            if axis is None:
+                cells.append(call.session.lift(leaf))
+                continue
+            value = as_leaf(leaf if isinstance(leaf, Array) else np.asarray(leaf))
+            cell = Array(handler, np.moveaxis(value, axis, 0) if axis else value)
+            cells.append(call.follow(leaf, cell, axis))
+        return trees.unflatten(self.structure, cells)
+
+
+def _common_size(origin: str, plans: Sequence[_Mapped], axis_size: int | None) -> int:
+    sizes = [found for plan in plans for found in plan.sizes]
+    if not sizes and axis_size is None:
+        raise BatchSizeError(f"{origin}: no argument is mapped over; give one an axis in in_axes, or pass axis_size")
+    first = ("axis_size", axis_size) if axis_size is not None else sizes[0]
+    for where, size in sizes:
+        if size != first[1]:
+            raise BatchSizeError(f"{origin}: {first[0]} has {first[1]} lanes, but {where} has {size}")
+    assert first[1] is not None
+    return first[1]
+
+
+def _axes_of_leaves(origin: str, name: str, axes: Any, tree: Any) -> list[int | None]:
+    """An axis for each leaf of a tree, from a number for all or a tree that is a prefix of it."""
+    if axes is None or isinstance(axes, int):
+        return [axes] * len(trees.flatten(tree)[0])
+    try:
+        return trees.broadcast_prefix(axes, tree)
+    except (ValueError, TypeError) as error:
+        raise BatchSizeError(f"{origin}: {name}={axes!r} does not fit the structure of the value: {error}") from None
+
+
+def _unbatched(origin: str, handler: Batch, out: Any, axis: int | None, path: str) -> Any:
+    """A result with its batch axis where `out_axes` wants it."""
+    cell = out.read() if isinstance(out, Array) else out
+    mine = isinstance(cell, Array) and cell._handler is handler
+    value = take_out(handler, cell)
+    if axis is None:
+        if mine:
+            raise BatchSizeError(f"{origin}: out_axes=None, but the result{path} differs between the lanes")
+        return value
+    if not isinstance(value, (Array, np.ndarray, np.generic, int, float, complex)):
+        raise BatchSizeError(f"{origin}: the result{path} is {value!r}, not an array or number")
+    if not mine:
+        value = np.broadcast_to(value, (handler.size, *np.shape(value)))
+        value = value if isinstance(value, Array) else value.copy()
+    ndim = np.ndim(value)
+    if not -ndim <= axis < ndim:
+        raise BatchSizeError(f"{origin}: out_axes={axis}, but the result{path} has {ndim} axes")
+    return np.moveaxis(value, 0, axis) if axis else value
+
+
+def vmap(
+    f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0, axis_size: int | None = None
+) -> Callable[..., Any]:
+    """Map a function over an axis of its arguments, all lanes at once.
+
+    Args:
+        f: a function of arrays, written for one lane.
+        in_axes: the axis of each argument to map over, None for an argument that is the same for all lanes: one
+            number for all, or one entry an argument, each a number, None or a tree that is a prefix of the argument.
+            Keyword arguments are mapped over their first axis.
+        out_axes: where the batch axis goes in the results, in the same form; None for a result that does not differ.
+        axis_size: the number of lanes, needed when no argument is mapped.
+
+    Returns:
+        A function of the arguments with one more axis each.
+
+    Raises:
+        BatchSizeError: the axes do not agree, or are not there.
+        TracedConditionError: Python needs a single value that differs between lanes.
+        MutationError: an argument that is the same for all lanes was written with values that differ.
+
+    >>> import numpy as np, bindrune as br
+    >>> br.vmap(lambda row, b: row @ row + b, in_axes=(0, None))(np.array([[1.0, 2.0], [3.0, 4.0]]), 1.0)
+    array([ 6., 26.])
+    """
+    return Vmap(f, in_axes, out_axes, axis_size)

@@ -1,0 +1,204 @@
+"""Forward mode: each followed value carries its tangent.
+
+A cell's mark is its tangent, a value one level out of the same shape and dtype.  The partial derivatives of an
+elementwise operation and the `jvp` rules of the others give the tangent of each result; a linear operation is
+performed once more, on the tangents.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from ..core import trees
+from ..core.array import Array, dtype_of
+from ..core.errors import TangentError
+from ..core.handler import HOST, Handler, constant, evaluate, update
+from ..core.operation import Binary, Op, Spec, Unary, Write, arguments, is_differentiable, spec_of
+from .calls import Call, Transformed, argument_name, as_leaf, differentiable_leaves, matching_leaves, take_out
+
+__all__ = ["Forward", "jvp"]
+
+
+class Forward(Handler):
+    """Pushes tangents along with the values."""
+
+    __slots__ = ()
+
+    def unary(self, op: Unary, x: Array) -> Array:
+        value = x._value
+        y = op(value) if type(value) is Array else op.implementation(value)
+        rule = op.rules[1]
+        if rule is None:
+            return constant(y)
+        return Array(self, y, rule.push((x._mark,), rule.keep((y, value))))
+
+    def binary(self, op: Binary, a: Any, b: Any) -> Array:
+        (a, b), tangents = self._open((a, b))
+        y = op(a, b) if type(a) is Array or type(b) is Array else op.implementation(a, b)
+        active = [i for i in range(2) if tangents[i] is not None and op.differentiable(i)]
+        rule = op.rules[sum(1 << i for i in active)]
+        if rule is None:
+            return constant(y)
+        tangent = rule.push([tangents[i] for i in active], rule.keep((y, a, b)))
+        return Array(self, y, _fit(tangent, spec_of(y)))
+
+    def apply(self, op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
+        values, tangents = self._open(operands)
+        y = evaluate(op, values, params)
+        active = [i for i, t in enumerate(tangents) if t is not None and op.differentiable(i)]
+        if not active:
+            return tuple(map(constant, y)) if type(y) is tuple else constant(y)
+        if op.jvps == "self":
+            moved = [
+                t if t is not None else _zeros(v) if op.differentiable(i) else v
+                for i, (v, t) in enumerate(zip(values, tangents, strict=True))
+            ]
+            tangent = evaluate(op, moved, params)
+        else:
+            specs = [spec_of(v) for v in values]
+            known = op.environment(y, values, specs, params)
+            terms = []
+            for i in active:
+                rule = op.jvps[op.slot(i)]
+                assert callable(rule)
+                terms.append(rule(tangents[i], *arguments(rule, known, specs, i)))
+            if type(y) is tuple:
+                tangent = tuple(reduce(operator.add, parts) for parts in zip(*terms, strict=True))
+            else:
+                tangent = reduce(operator.add, terms)
+        if type(y) is tuple:
+            return tuple(self._cell(v, t) for v, t in zip(y, tangent, strict=True))
+        return self._cell(y, tangent)
+
+    def update(self, op: Write, target: Array, operands: Sequence[Any], params: dict[str, Any]) -> Array:
+        values, tangents = self._open(operands)
+        mine = target._handler is self
+        box = [target._value if mine or target._handler is HOST else target.snapshot()]
+        tangent_box = [target._mark if mine else None]
+        target._value = target._mark = None
+        try:
+            y = update(op, box, values, params)
+        except BaseException:
+            kept = box.pop()
+            if mine or target._handler is HOST:
+                target._value, target._mark = kept, tangent_box.pop()
+            else:
+                target._value, target._mark = kept._value, kept._mark
+            raise
+        if (tangent_box[0] is None and tangents[0] is None) or not is_differentiable(y):
+            return constant(y)
+        if tangent_box[0] is None:
+            tangent_box[0] = _zeros(y)
+        written = _zeros(values[0]) if tangents[0] is None else tangents[0]
+        return Array(self, y, update(op, tangent_box, (written, *values[1:]), params))
+
+    def _open(self, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """The operands one level out, and the tangents of those that are mine."""
+        values: list[Any] = []
+        tangents: list[Any] = []
+        for x in operands:
+            tangent = None
+            if type(x) is Array:
+                if x._handler is self:
+                    tangent = x._mark
+                    x = x._value
+                else:
+                    x = x._value if x._handler is HOST else x.snapshot()
+            values.append(x)
+            tangents.append(tangent)
+        return values, tangents
+
+    def _cell(self, value: Any, tangent: Any) -> Array:
+        if tangent is None or not is_differentiable(value):
+            return constant(value)
+        return Array(self, value, _fit(tangent, spec_of(value)))
+
+
+def _zeros(value: Any) -> Any:
+    spec = spec_of(value)
+    return np.zeros(spec.shape, spec.dtype)
+
+
+def _fit(tangent: Any, spec: Spec) -> Any:
+    """Bring a tangent to its primal's shape and dtype."""
+    shape = tangent.shape if hasattr(tangent, "shape") else np.shape(tangent)
+    if shape != spec.shape:
+        tangent = np.broadcast_to(tangent, spec.shape)
+    dtype = dtype_of(tangent)
+    if dtype != spec.dtype:
+        if dtype.kind == "c" and spec.dtype.kind != "c":
+            tangent = np.real(tangent)
+        tangent = tangent.astype(spec.dtype) if hasattr(tangent, "astype") else spec.dtype.type(tangent)
+    return tangent
+
+
+class _Jvp(Transformed):
+    transformation = "jvp"
+
+
+def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+    """The value of a function and its directional derivative (Jacobian-vector product).
+
+    Args:
+        f: any function of NumPy arrays, numbers and trees of them.
+        primals: its arguments, as a tuple or list.
+        tangents: one tree for each primal, of the same structure, shapes and dtypes.
+        has_aux: whether `f` returns ``(value, aux)``.
+
+    Returns:
+        ``(value, tangent)``, the tangent a tree like the value; with `has_aux` ``(value, tangent, aux)``.
+
+    Raises:
+        NonDifferentiableError: a leaf of a primal is not of a floating or complex type.
+        TangentError: a tangent does not fit its primal.
+
+    >>> import numpy as np, bindrune as br
+    >>> br.jvp(lambda x: x * x, (np.array([1.0, 2.0]),), (np.array([1.0, 10.0]),))
+    (array([1., 4.]), array([ 2., 40.]))
+    """
+    transformed = _Jvp(f)
+    origin = transformed.origin
+    for name, given in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(given, (tuple, list)):
+            raise TangentError(f"{origin}: {name} must be a tuple or list with one entry an argument, not {given!r}")
+    if len(primals) != len(tangents):
+        raise TangentError(f"{origin}: {len(primals)} primals, but {len(tangents)} tangents")
+    handler = Forward(origin)
+    call = Call(f, handler)
+    given = []
+    for i, (primal, tangent) in enumerate(zip(primals, tangents, strict=True)):
+        leaves, structure = differentiable_leaves(f, i, primal, origin)
+        what = f"tangent of {argument_name(f, i)}"
+        moved = matching_leaves(primal, tangent, TangentError, origin, what, "argument")
+        cells = [
+            call.follow(x, Array(handler, as_leaf(x), t.copy() if isinstance(t, np.ndarray) else t))
+            for x, t in zip(leaves, moved, strict=True)
+        ]
+        given.append(trees.unflatten(structure, cells))
+    result = call.run(given, {})
+    aux = None
+    if has_aux:
+        result, aux = result
+        aux = trees.map_leaves(lambda v: take_out(handler, v), aux)
+    outputs, structure = trees.flatten(result)
+    values = [take_out(handler, v) for v in outputs]
+    moved = [_tangent_of(handler, v, value) for v, value in zip(outputs, values, strict=True)]
+    handler.end()
+    pair = (trees.unflatten(structure, values), trees.unflatten(structure, moved))
+    return (*pair, aux) if has_aux else pair
+
+
+def _tangent_of(handler: Forward, out: Any, value: Any) -> Any:
+    cell = out.read() if isinstance(out, Array) else out
+    if isinstance(cell, Array) and cell._handler is handler:
+        mark = cell._mark
+        return mark.snapshot() if isinstance(mark, Array) else mark
+    if not isinstance(value, (Array, np.ndarray, np.generic, int, float, complex)):
+        return value
+    zeros = _zeros(value)
+    return zeros if isinstance(value, np.ndarray) else zeros[()]
