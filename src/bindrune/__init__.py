@@ -1,9 +1,12 @@
-"""Transformations of ordinary NumPy functions: derivatives, batching, compilation.
+"""Transformations of ordinary NumPy functions: derivatives and batching.
 
 >>> import numpy as np, bindrune as br
 >>> br.grad(lambda x: np.sum(np.sin(x) * x))(np.array([0.0, 1.0]))
 array([0.        , 1.38177329])
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from . import _install  # noqa: F401
 from .core.errors import (
@@ -11,35 +14,135 @@ from .core.errors import (
     BindruneError,
     CotangentError,
     EscapedValueError,
+    GradientCheckError,
+    KeyReuseWarning,
     MutationError,
     NonDifferentiableError,
+    NonFiniteError,
     NonScalarOutputError,
     TangentError,
     TracedConditionError,
     UnreachableError,
     UnsupportedError,
 )
+from .debug import debug
+from .transforms.axes import all_gather, axis_index, axis_size, pmax, pmean, pmin, psum
 from .transforms.batch import vmap
+from .transforms.checking import check_gradient, check_gradients, check_grads
+from .transforms.checkpoint import (
+    checkpoint,
+    checkpoint_name,
+    remat,
+    save_everything,
+    save_matmuls,
+    save_nothing,
+    save_only_these_names,
+)
+from .transforms.control import associative_scan, cond, fori_loop, map, scan, select, switch, while_loop
+from .transforms.custom import custom_jvp, custom_vjp
+from .transforms.differences import finite_diff, finite_diff_jacobian
 from .transforms.forward import jvp
-from .transforms.reverse import grad, value_and_grad, vjp
+from .transforms.gradients import grad, value_and_grad, vjp
+from .transforms.implicit import custom_linear_solve, custom_root, fixed_point
+from .transforms.jacobians import (
+    hessian,
+    hvp,
+    jacfwd,
+    jacobian,
+    jacrev,
+    linear_transpose,
+    linearize,
+    value_and_jacfwd,
+    value_and_jacrev,
+)
+from .transforms.loops import checkpoint_loop
+from .transforms.nans import debug_nans
+from .transforms.primitive import custom_vmap, primitive
+from .transforms.stopping import detach, no_grad, stop_gradient
+from .transforms.vectorize import vectorize
+
+if TYPE_CHECKING:
+    from . import random, tree
 
 __all__ = [
     "BatchSizeError",
     "BindruneError",
     "CotangentError",
     "EscapedValueError",
+    "GradientCheckError",
+    "KeyReuseWarning",
     "MutationError",
     "NonDifferentiableError",
+    "NonFiniteError",
     "NonScalarOutputError",
     "TangentError",
     "TracedConditionError",
     "UnreachableError",
     "UnsupportedError",
+    "all_gather",
+    "associative_scan",
+    "axis_index",
+    "axis_size",
+    "check_gradient",
+    "check_gradients",
+    "check_grads",
+    "checkpoint",
+    "checkpoint_loop",
+    "checkpoint_name",
+    "cond",
+    "custom_jvp",
+    "custom_linear_solve",
+    "custom_root",
+    "custom_vjp",
+    "custom_vmap",
+    "debug",
+    "debug_nans",
+    "detach",
+    "finite_diff",
+    "finite_diff_jacobian",
+    "fixed_point",
+    "fori_loop",
     "grad",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
     "jvp",
+    "linear_transpose",
+    "linearize",
+    "map",
+    "no_grad",
+    "pmax",
+    "pmean",
+    "pmin",
+    "primitive",
+    "psum",
+    "random",
+    "remat",
+    "save_everything",
+    "save_matmuls",
+    "save_nothing",
+    "save_only_these_names",
+    "scan",
+    "select",
+    "stop_gradient",
+    "switch",
+    "tree",
     "value_and_grad",
+    "value_and_jacfwd",
+    "value_and_jacrev",
+    "vectorize",
     "vjp",
     "vmap",
+    "while_loop",
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """The public modules that import SciPy or optree, when they are first asked for."""
+    if name in ("random", "tree"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,6 +14,7 @@ refuses: to hand a traced value to code that would freeze it into a constant.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from .handler import Handler
     from .operation import Op
 
-__all__ = ["Array", "View", "concrete", "dtype_of", "is_scalar", "peek", "unshare"]
+    _attached: Any = None
+
+__all__ = ["Array", "View", "concrete", "dtype_of", "duplicate", "is_scalar", "peek", "unshare"]
 
 
 class Array:
@@ -45,6 +48,16 @@ class Array:
         self._value = value
         self._mark = mark
         self._version = 0
+
+    if TYPE_CHECKING:
+        # What `bindrune.numpy` attaches.
+        __getitem__ = __setitem__ = __iter__ = __array__ = _attached
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _attached
+        __floordiv__ = __mod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _attached
+        __neg__ = __abs__ = __invert__ = __and__ = __or__ = _attached
+        __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _attached
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def read(self) -> Array:
         """The cell itself; a `View` answers with a cell that holds what it shows now."""
@@ -92,15 +105,21 @@ class Array:
 
 
 class View(Array):
-    """A cell that shows part of another, or all of it rearranged."""
+    """A cell that shows part of another, or all of it rearranged.
 
-    __slots__ = ("_base", "_content", "_op", "_params", "_seen", "_shape")
+    The operands of its operation beside the base are numbers: indices of which each lane of a batch has its own.
+    """
 
-    def __init__(self, base: Array, op: Op, params: dict[str, Any], shape: tuple[int, ...]) -> None:
+    __slots__ = ("_base", "_content", "_op", "_operands", "_params", "_seen", "_shape")
+
+    def __init__(
+        self, base: Array, op: Op, params: dict[str, Any], shape: tuple[int, ...], operands: Sequence[Array] = ()
+    ) -> None:
         self._base = base
         self._op = op
         self._params = params
         self._shape = shape
+        self._operands = operands
         self._content: Array | None = None
         self._seen = -1
 
@@ -113,7 +132,7 @@ class View(Array):
         version = self._base.root._version
         content = self._content
         if content is None or self._seen != version:
-            content = self._op(self._base.read(), **self._params)
+            content = self._op(self._base.read(), *self._operands, **self._params)
             if version:
                 content = unshare(content)
             self._content, self._seen = content, version
@@ -126,7 +145,7 @@ class View(Array):
 
     def snapshot(self) -> Array:
         """A cell of its own with what the view shows now."""
-        return self.read().snapshot()
+        return unshare(self.read()).snapshot()  # type: ignore[no-any-return]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -142,11 +161,30 @@ class View(Array):
 def unshare(value: Any) -> Any:
     """Make a freshly read value own its memory, at the bottom of however many levels it has."""
     if isinstance(value, Array):
+        value = value.read()
         value._value = unshare(value._value)
         if isinstance(value._mark, (Array, np.ndarray)):
             value._mark = unshare(value._mark)
         return value
-    return value.copy() if isinstance(value, np.ndarray) and value.base is not None else value
+    if not isinstance(value, np.ndarray) or value.base is None:
+        return value
+    if 0 not in value.strides:
+        return value.copy(order="K")
+    # What is broadcast stays so: it costs no memory, and the layout of results depends on it.
+    once = value[tuple(slice(None) if stride else slice(1) for stride in value.strides)]
+    return np.broadcast_to(once.copy(order="K"), value.shape)
+
+
+def duplicate(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A copy whose elements lie as those of the original do, gaps included: NumPy views and copies it alike."""
+    copy = array.copy(order="K")
+    if copy.strides == array.strides or array.flags.forc or 0 in array.strides:
+        return copy
+    low, high = np.lib.array_utils.byte_bounds(array)
+    start = array.__array_interface__["data"][0] - low
+    copy = np.ndarray(array.shape, array.dtype, np.empty(high - low, np.uint8), start, array.strides)
+    copy[...] = array
+    return copy
 
 
 def peek(value: Any) -> Any:
@@ -155,7 +193,7 @@ def peek(value: Any) -> Any:
     For geometry (shape, strides, what is a view of what) and for kinds (scalar or array), never for results.
     """
     if isinstance(value, View):
-        return value._op.implementation(peek(value._base), **value._params)
+        return value._op.implementation(peek(value._base), *map(peek, value._operands), **value._params)
     if isinstance(value, Array):
         return value._handler.peek(value._value)
     return value
@@ -170,8 +208,11 @@ def concrete(value: Any) -> Any:
 
 
 def is_scalar(value: Any) -> bool:
-    """Whether plain NumPy would have a number here (immutable), rather than an array of no dimensions."""
-    return not isinstance(peek(value), np.ndarray)
+    """Whether plain NumPy would have a number here (immutable), rather than an array of no dimensions.
+
+    A lane of no dimensions looks like a number, but what has been written is an array.
+    """
+    return not (isinstance(peek(value), np.ndarray) or (isinstance(value, Array) and value.root._version))
 
 
 _NUMBERS: dict[type, np.dtype[Any]] = {

@@ -36,9 +36,9 @@ class Buffer:
 
     def write(self, op: Write, operands: tuple[Any, ...], params: dict[str, Any]) -> None:
         """Write into the value in place."""
-        value = self.value
         for x in operands:
-            value = self.writable(x)
+            self.writable(x)
+        value = self.value
         if isinstance(value, Array):
             write(value, op, operands, params)
         else:
@@ -67,7 +67,7 @@ class Sparse(Contribution):
         self.params = params
 
     def add_to(self, slot: Any) -> Buffer:
-        buffer = own(slot, self.spec)
+        buffer = Buffer(np.zeros(self.spec.shape, self.spec.dtype)) if slot is None else own(slot)
         buffer.write(self.write, self.operands, self.params)
         return buffer
 
@@ -75,7 +75,7 @@ class Sparse(Contribution):
 class Part(Contribution):
     """The cotangent of one of several results of an operation."""
 
-    __slots__ = ("count", "cotangent", "position")
+    __slots__ = ("cotangent", "count", "position")
 
     def __init__(self, count: int, position: int, cotangent: Any) -> None:
         self.count = count
@@ -88,10 +88,8 @@ class Part(Contribution):
         return parts
 
 
-def own(slot: Any, spec: Spec) -> Buffer:
-    """A slot's cotangent (None is zero) as a buffer that may be written."""
-    if slot is None:
-        return Buffer(np.zeros(spec.shape, spec.dtype))
+def own(slot: Any) -> Buffer:
+    """A slot's cotangent as a buffer that may be written."""
     if type(slot) is Buffer:
         return slot
     return Buffer(slot.snapshot() if isinstance(slot, Array) else np.array(slot))
@@ -108,7 +106,7 @@ def accumulate(slot: Any, cotangent: Any) -> Any:
     if type(slot) is Buffer:
         value = slot.writable(cotangent)
         if isinstance(value, Array):
-            value.assign((value + cotangent).read())  # type: ignore[operator]
+            value.assign((value + cotangent).read())
         else:
             value += cotangent
         return slot

@@ -1,34 +1,47 @@
 """Every error bindrune raises, one class per cause.
 
 Each class documents the cause, an example that fails, and the remedy; each message names the function, the
-argument and the user's line.  `user_line` finds that line, `user_traceback` removes the engine's frames from a
-traceback, so that the first thing a reader sees is their own code.
+argument and the user's line.  `user_line` finds that line, `for_users` takes the engine's frames out of tracebacks, so
+that the first thing a reader sees is their own code.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
-from pathlib import Path
-from types import FrameType, TracebackType
+import warnings
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType, TracebackType
+from typing import Any, TypeVar, cast
+
+import numpy as np
 
 __all__ = [
     "BatchSizeError",
     "BindruneError",
     "CotangentError",
     "EscapedValueError",
+    "GradientCheckError",
     "MutationError",
     "NonDifferentiableError",
+    "NonFiniteError",
     "NonScalarOutputError",
     "TangentError",
     "TracedConditionError",
     "UnreachableError",
     "UnsupportedError",
+    "for_users",
+    "is_engine",
+    "user_frames",
     "user_line",
-    "user_traceback",
+    "warn_user",
 ]
 
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
-_NUMPY = str(Path(sys.modules["numpy"].__file__ or "").resolve().parent) if "numpy" in sys.modules else "\0"
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_NUMPY = os.path.dirname(os.path.abspath(np.__file__))
 
 
 class BindruneError(Exception):
@@ -112,13 +125,15 @@ class BatchSizeError(BindruneError, ValueError):
 class TracedConditionError(BindruneError, TypeError):
     """Python asked for one value where a batched function has one per lane.
 
-    Cause: `if`, `while`, `float`, `int` or an index needs a single number, and the value differs between lanes.
+    Cause: a length, a loop count, a conversion or a Python container needs a single value, and it differs between
+    lanes.  (Conditions of `if`, `while`, `and`, `or`, `not` may differ: each lane takes its own way.  They may not in
+    code without source text.)
 
     Fails::
 
-        br.vmap(lambda x: x if x > 0 else -x)(np.ones(3))
+        br.vmap(lambda n: np.zeros(int(n)))(np.ones(3))
 
-    Remedy: select with `np.where(condition, a, b)`.
+    Remedy: select with `np.where(condition, a, b)`, or use arrays of the largest length with a mask.
     """
 
 
@@ -129,7 +144,7 @@ class UnreachableError(BindruneError, TypeError):
 
     Fails::
 
-        br.grad(lambda x: float.__add__(1.0, x))(2.0)
+        br.grad(lambda x: math.fsum([x, x]))(2.0)
 
     Remedy: use the NumPy function of that name, or wrap the foreign code with rules of its own.
     """
@@ -137,6 +152,10 @@ class UnreachableError(BindruneError, TypeError):
 
 class UnsupportedError(BindruneError, NotImplementedError):
     """An operation has no rule for the transformation that met it.
+
+    Fails::
+
+        br.grad(lambda x: np.sum(x * np.packbits(x > 0)))(np.ones(1))
 
     Remedy: the message names the operation and, where there is one, an equivalent that is supported.
     """
@@ -157,34 +176,118 @@ class MutationError(BindruneError, ValueError):
     """
 
 
-def _is_engine(frame: FrameType) -> bool:
-    """Whether a frame belongs to bindrune itself or to NumPy, rather than to the user."""
-    filename = frame.f_code.co_filename
-    return filename.startswith((_PACKAGE, _NUMPY))
+class GradientCheckError(BindruneError, AssertionError):
+    """Derivatives disagree with differences of the function's values.
+
+    Cause: a derivative rule of one's own is wrong, or the function is not differentiable at the point it was checked
+    at (a kink, a jump, random numbers inside).
+
+    Fails::
+
+        double = br.custom_jvp(lambda x: 2 * x)
+        double.defjvps(lambda tangent, y, x: 4 * tangent)
+        br.check_grads(double, (1.0,))
+
+    Remedy: the message lists the worst elements, with the ratio of the two; correct the rule, or check at another
+    point.  Larger `atol` and `rtol` are for functions whose values are themselves inexact.
+    """
+
+
+class NonFiniteError(BindruneError, FloatingPointError):
+    """Under `debug_nans` a value or a derivative is infinite or not a number.
+
+    Fails::
+
+        with br.debug_nans():
+            br.grad(np.sqrt)(0.0)
+
+    Remedy: the message names the operation, the user's line and the element; keep the operand away from the point
+    (`np.where`, `np.maximum`, a small constant inside the root or logarithm).
+    """
+
+
+class KeyReuseWarning(UserWarning):
+    """Under `br.random.check_keys`: a random key was used for the second time.
+
+    Cause: two draws from one key are the same numbers, or functions of them; so are a draw and the keys of a split.
+
+    Warns::
+
+        with br.random.check_keys():
+            key = br.random.key(0)
+            noise = br.random.normal(key, (3,)) + br.random.normal(key, (3,))
+
+    Remedy: split the key first (`br.random.split`); where the same draw is meant, use `br.random.clone(key)`.
+    """
+
+
+def is_engine(code: CodeType) -> bool:
+    """Whether code belongs to bindrune itself or to NumPy, rather than to the user."""
+    return code.co_filename.startswith((_PACKAGE, _NUMPY))
+
+
+def user_frames() -> Iterator[FrameType]:
+    """The frames of the user's code that lead to the caller, the nearest first."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if not is_engine(frame.f_code):
+            yield frame
+        frame = frame.f_back
+
+
+def _user_frame() -> FrameType | None:
+    """The user's frame nearest to the caller."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and is_engine(frame.f_code):
+        frame = frame.f_back
+    return frame
 
 
 def user_line() -> str:
     """The user's file, line and function nearest to the caller, as ``file:line, in function``."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _is_engine(frame):
-        frame = frame.f_back
+    frame = _user_frame()
     if frame is None:
         return "<unknown line>"
     return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
 
 
-def user_traceback(error: BaseException) -> BaseException:
-    """Give `error` a traceback whose frames are the user's: those of the engine are left out.
+_warned: dict[Any, Any] = {}
 
-    An error raised by the engine itself keeps no frame of it; its message carries what is to be known.
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Warn at the user's line, once for each message."""
+    frame = _user_frame()
+    file, line = ("<unknown>", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    warnings.warn_explicit(message, category, file, line, registry=_warned)
+
+
+def for_users(function: _F) -> _F:
+    """Make a function one that users call: errors leave it with a traceback whose frames are theirs.
+
+    An error raised by the engine itself keeps no frame of it; its message carries what is to be known.  With
+    ``BINDRUNE_TRACEBACK=full`` in the environment every frame stays.
     """
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        try:
+            return function(*arguments, **keywords)
+        except BaseException as error:
+            if os.environ.get("BINDRUNE_TRACEBACK") != "full":
+                error.__traceback__ = _without_engine(error.__traceback__)
+            raise
+
+    return cast(_F, call)
+
+
+def _without_engine(traceback: TracebackType | None) -> TracebackType | None:
+    """A traceback without the engine's frames."""
     frames: list[TracebackType] = []
-    step = error.__traceback__
-    while step is not None:
-        if not step.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-            frames.append(step)
-        step = step.tb_next
+    while traceback is not None:
+        if not traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+            frames.append(traceback)
+        traceback = traceback.tb_next
     kept: TracebackType | None = None
     for step in reversed(frames):
         kept = TracebackType(kept, step.tb_frame, step.tb_lasti, step.tb_lineno)
-    return error.with_traceback(kept)
+    return kept

@@ -15,19 +15,42 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .array import Array, View, peek
+from .array import Array, View, duplicate, peek
 from .errors import EscapedValueError, user_line
 
 if TYPE_CHECKING:
     from .operation import Binary, Op, Unary, Write
 
-__all__ = ["HOST", "Handler", "constant", "evaluate", "perform", "update", "write"]
+__all__ = [
+    "HOST",
+    "Handler",
+    "constant",
+    "constants",
+    "evaluate",
+    "next_number",
+    "paused",
+    "paused_below",
+    "perform",
+    "update",
+    "write",
+]
 
 _numbers = itertools.count(1)
+
+paused: ContextVar[int] = ContextVar("paused", default=0)
+"""Derivatives begun before this number see only constants (`no_grad`)."""
+
+paused_below = paused.get
+
+
+def next_number() -> int:
+    """A number above that of every handler made so far."""
+    return next(_numbers)
 
 
 class Handler:
@@ -38,10 +61,11 @@ class Handler:
     per_lane = False
     """Whether a cell stands for one value per lane."""
     level: int
-    origin: str
+    origin: object
+    """What messages call the transformation, by its `str`."""
 
-    def __init__(self, origin: str = "") -> None:
-        self.level = next(_numbers)
+    def __init__(self, origin: object = "") -> None:
+        self.level = next_number()
         self.origin = origin
 
     def apply(self, op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -64,7 +88,11 @@ class Handler:
 
     def shape(self, value: Any) -> tuple[int, ...]:
         """The shape that a cell over `value` shows."""
-        return np.shape(value) if not isinstance(value, (Array, np.ndarray)) else value.shape
+        try:
+            shape: tuple[int, ...] = value.shape
+        except AttributeError:
+            shape = np.shape(value)
+        return shape
 
     def peek(self, value: Any) -> Any:
         """A plain array of the geometry that a cell over `value` shows."""
@@ -141,6 +169,9 @@ def constants(result: Any) -> Any:
 
 def perform(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     """Perform an operation as user code does: the newest handler among the operands answers with cells."""
+    if len(operands) == 1 and isinstance(operands[0], Array):
+        only = operands[0].read()
+        return only._handler.apply(op, (only,), params)
     top: Handler = HOST
     read = []
     for x in operands:
@@ -157,7 +188,7 @@ def evaluate(op: Op, values: Sequence[Any], params: dict[str, Any]) -> Any:
     """Perform an operation one level out: on plain arrays, the NumPy call itself."""
     for value in values:
         if isinstance(value, Array):
-            return perform(op, values, params)
+            return op(*values, **params)
     return op.implementation(*values, **params)
 
 
@@ -169,24 +200,21 @@ def update(op: Write, box: list[Any], operands: Sequence[Any], params: dict[str,
     """
     target = box.pop()
     try:
-        top: Handler = HOST
+        top: Handler | None = None
         for x in operands:
-            if isinstance(x, Array) and x._handler.level >= top.level:
+            if isinstance(x, Array) and (top is None or x._handler.level > top.level):
                 top = x._handler
         if isinstance(target, Array):
-            if sys.getrefcount(target) > _SOLE:
+            if sys.getrefcount(target) > _SOLE or type(target) is View:
                 target = target.snapshot()
-            if target._handler.level > top.level:
+            if top is None or target._handler.level > top.level:
                 top = target._handler
             return top.update(op, target, operands, params)
-        if any(isinstance(x, Array) for x in operands):
+        if top is not None:
             return top.update(op, Array(HOST, target), operands, params)
         if not isinstance(target, np.ndarray):
             target = np.asarray(target)
-        if sys.getrefcount(target) > _SOLE or target.base is not None:
-            fresh = target.copy(order="K")
-        else:
-            fresh = target
+        fresh = target if sys.getrefcount(target) == _SOLE and _has_sole_base(target) else duplicate(target)
         op.in_place(fresh, *operands, **params)
         return fresh
     except BaseException:
@@ -207,15 +235,24 @@ def write(cell: Array, op: Write, operands: Sequence[Any], params: dict[str, Any
                 top = x._handler
         read.append(x)
     target = Array(cell._handler, cell._value, cell._mark)
-    cell._value = None
+    cell._value = cell._mark = None
     try:
         new = top.update(op, target, read, params)
         cell._handler, cell._value, cell._mark = new._handler, new._value, new._mark
-        new._value = None
+        new._value = new._mark = None
     except BaseException:
-        cell._value = target._value
+        cell._value, cell._mark = target._value, target._mark
         raise
     cell._version += 1
+
+
+def _has_sole_base(array: np.ndarray[Any, Any]) -> bool:
+    """Whether an array owns its memory, or is the only view of what does (and no broadcast one)."""
+    base = array.base
+    if base is None:
+        return True
+    sole = type(base) is np.ndarray and sys.getrefcount(base) == _SOLE + 1
+    return sole and base.flags.owndata and array.flags.writeable
 
 
 def _sole_count() -> int:

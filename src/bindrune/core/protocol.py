@@ -30,6 +30,8 @@ class _Hooks:
     """From a nested list with stand-ins in it to one stand-in."""
     ufunc: Callable[..., Any]
     """``__array_ufunc__``: (ufunc, method, inputs, keywords) to the result."""
+    special: Callable[[], None]
+    """Defines the operations of ufuncs outside NumPy."""
 
 
 hooks = _Hooks()

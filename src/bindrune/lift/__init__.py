@@ -1,0 +1,1 @@
+"""Running ordinary Python under a transformation."""

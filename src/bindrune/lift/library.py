@@ -12,74 +12,56 @@ from typing import Any
 
 from ..core.errors import UnsupportedError, user_line
 from ..core.protocol import FUNCTIONS, hooks
+from .reach import implementation
+from .session import Session
 
-__all__ = ["is_python", "lifted_library"]
-
-
-def implementation(function: Any) -> Any:
-    """The Python function behind NumPy's dispatcher, or None."""
-    inner = getattr(function, "__wrapped__", function)
-    return inner if isinstance(inner, types.FunctionType) else None
+__all__ = ["lifted_library"]
 
 
-def is_python(function: Any) -> bool:
-    """Whether a NumPy function is written in Python."""
-    return implementation(function) is not None
+class _LibrarySession(Session):
+    """A session without end, for code whose globals never change."""
+
+    __slots__ = ()
+
+    def library(self, function: types.FunctionType) -> types.FunctionType:
+        """A library function over a view of its globals."""
+        lifted = types.FunctionType(
+            function.__code__,
+            self.view(function.__globals__),
+            function.__name__,
+            function.__defaults__,
+            function.__closure__,
+        )
+        lifted.__kwdefaults__ = function.__kwdefaults__
+        return lifted
+
+    def function(self, function: types.FunctionType) -> Any:
+        if function in FUNCTIONS:
+            return FUNCTIONS[function]
+        known = self.known.get(id(function))
+        if known is None:
+            if not function.__module__.startswith("numpy"):
+                return function
+            known = self.known[id(function)] = (function, self.library(function))
+        return known[1]
 
 
-_lifted: dict[Any, Any] = {}
+_session = _LibrarySession()
+_lifted: dict[Any, types.FunctionType] = {}
 
 
-def lifted_library(function: Any) -> Any:
-    """A NumPy function written in Python, to be called with stand-ins."""
+def lifted_library(function: Any) -> types.FunctionType:
+    """What stands for a NumPy function that no table knows: its own Python code, lifted."""
     known = _lifted.get(function)
     if known is None:
-        known = _lifted[function] = _SESSION.library(implementation(function))
+        code = implementation(function)
+        if code is None:
+            name = f"{getattr(function, '__module__', 'numpy')}.{getattr(function, '__name__', function)}"
+            raise UnsupportedError(f"{user_line()}: {name} has no rule for traced values")
+        known = _lifted[function] = _session.library(code)
     return known
-
-
-def _fallback(function: Any) -> Any:
-    """For a function that no table knows."""
-    name = f"{getattr(function, '__module__', 'numpy')}.{getattr(function, '__name__', function)}"
-    if not is_python(function):
-        raise UnsupportedError(f"{user_line()}: {name} has no rule for traced values")
-    return lifted_library(function)
 
 
 def install() -> None:
     """Answer what no table knows."""
-    global _SESSION
-    from .session import Session
-
-    class LibrarySession(Session):
-        """A session without end, for code whose globals never change."""
-
-        __slots__ = ()
-
-        def library(self, function: types.FunctionType) -> types.FunctionType:
-            """A library function over a view of its globals."""
-            return types.FunctionType(
-                function.__code__,
-                self.view(function.__globals__),
-                function.__name__,
-                function.__defaults__,
-                function.__closure__,
-            )
-
-        def function(self, function: types.FunctionType) -> Any:
-            if function in FUNCTIONS:
-                return FUNCTIONS[function]
-            known = self.known.get(id(function))
-            if known is None:
-                if not function.__module__.startswith("numpy"):
-                    return function
-                lifted = self.library(function)
-                lifted.__kwdefaults__ = function.__kwdefaults__
-                known = self.known[id(function)] = (function, lifted)
-            return known[1]
-
-    _SESSION = LibrarySession()
-    hooks.fallback = _fallback
-
-
-_SESSION: Any = None
+    hooks.fallback = lifted_library

@@ -17,12 +17,14 @@ import numpy as np
 
 from ..core.array import Array, peek
 from ..core.operation import registry
-from ..core.protocol import FUNCTIONS, UFUNCS
+from ..core.protocol import FUNCTIONS, UFUNCS, hooks
 from ..numpy.creation import CREATION
 from ..numpy.ufuncs import lifted_ufunc
 from ..ops.indexing import is_concrete
+from .lanes import CALLS
+from .reach import implementation, is_liftable
 
-__all__ = ["BUILTINS", "CALLED", "REPLACED", "lifted_module"]
+__all__ = ["BUILTINS", "CALLED", "REPLACED", "lifted_module", "lifted_special"]
 
 REPLACED: dict[Any, Any] = {}
 """From a function, ufunc or builtin to what stands for it in lifted code."""
@@ -75,19 +77,27 @@ def _lift_numpy(value: Any) -> Any:
         return value
     if known is not None:
         return known
-    from .library import is_python, lifted_library
+    return hooks.fallback(value) if implementation(value) is not None else value
 
-    return lifted_library(value) if is_python(value) else value
+
+def lifted_special(value: Any) -> Any:
+    """What stands for a function or ufunc of `scipy.special`, or of unknown origin; the first one fills the tables."""
+    hooks.special()
+    if value in UFUNCS:
+        REPLACED[value] = lifted_ufunc(value)
+    elif value in FUNCTIONS:
+        REPLACED[value] = FUNCTIONS[value]
+    return REPLACED.get(value, value)
 
 
 def lifted_module(module: types.ModuleType, session: Any) -> types.ModuleType:
     """A module as lifted code sees it; the standard library's and those of C code stay as they are."""
-    from .session import is_liftable
-
     known = _MODULES.get(module.__name__)
     if known is not None:
         return known
-    if not is_liftable(module.__dict__):
+    if module.__name__.startswith("numpy."):
+        return _MODULES.setdefault(module.__name__, _lift_numpy(module))
+    if not is_liftable(module.__dict__) and module.__name__ not in ("scipy", "scipy.special"):
         return module
     return LiftedModule(module, session)
 
@@ -139,11 +149,16 @@ def _import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = 
 # ------------------------------------------------------------------------------------------------------------ math
 
 
+def _as_double(value: Any) -> Any:
+    """A number as `math` takes it in: converted by `float`."""
+    return registry["float"](value) if isinstance(value, Array) and value.dtype != float else value
+
+
 def _lifted_math(function: Any, op: Any) -> Any:
     def call(*values: Any) -> Any:
         for value in values:
             if isinstance(value, Array):
-                return op(*values)
+                return op(*map(_as_double, values))
         return function(*values)
 
     call.__name__ = function.__name__
@@ -189,10 +204,8 @@ def install() -> None:
     """Fill the tables; called once every operation is defined."""
     for ufunc in UFUNCS:
         REPLACED[ufunc] = lifted_ufunc(ufunc)
-    for function, ours in FUNCTIONS.items():
-        REPLACED[function] = ours
-    for name, ours in CREATION.items():
-        REPLACED[getattr(np, name)] = ours
+    REPLACED.update(FUNCTIONS)
+    REPLACED.update({getattr(np, name): ours for name, ours in CREATION.items()})
     BUILTINS.update(
         {
             "max": _extreme(max, "maximum"),
@@ -202,6 +215,7 @@ def install() -> None:
             "complex()": _complex,
             "type()": _type,
             "__import__": _import,
+            **CALLS,
         }
     )
     for name in ("max", "min", "isinstance"):
@@ -210,4 +224,3 @@ def install() -> None:
     _MODULES["numpy"] = LiftedNumpy(np)
     for name in ("linalg", "fft"):
         _MODULES[f"numpy.{name}"] = getattr(_MODULES["numpy"], name)
-

@@ -13,7 +13,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-__all__ = ["lift_object", "original"]
+from ..core.protocol import hooks
+from .reach import is_liftable
+
+__all__ = ["lift_object"]
 
 _classes: WeakKeyDictionary[type, type | None] = WeakKeyDictionary()
 
@@ -27,26 +30,22 @@ _KEPT = {
 
 def lift_object(session: Any, value: Any) -> Any:
     """The twin of an object, a transformed function over the lifted function, or the object itself."""
-    rebuild = getattr(type(value), "with_function", None)
-    if rebuild is not None:
-        return rebuild(value, session.lift(value.function))
+    lifted = getattr(type(value), "lifted", None)
+    if lifted is not None:
+        return lifted(value, session)
     kind = type(value)
-    if getattr(kind, "_bindrune_twin", False):
+    if hasattr(kind, "_bindrune_kind"):
         return value
     twin_kind = _twin_class(kind)
     if twin_kind is None:
         wrapped = getattr(value, "__wrapped__", None)  # functools.cache and its kin: the function inside
-        return session.lift(wrapped) if isinstance(wrapped, types.FunctionType) else value
-    twin = object.__new__(twin_kind)
+        if not isinstance(wrapped, types.FunctionType):
+            return value
+        return hooks.fallback(value) if wrapped.__module__.startswith("numpy.") else session.lift(wrapped)
+    twin: Any = object.__new__(twin_kind)
     object.__setattr__(twin, "_bindrune_session", session)
-    object.__setattr__(twin, "_bindrune_original", value)
     object.__setattr__(twin, "__dict__", value.__dict__)
     return twin
-
-
-def original(value: Any) -> Any:
-    """The object behind a twin."""
-    return object.__getattribute__(value, "_bindrune_original") if getattr(type(value), "_bindrune_twin", False) else value
 
 
 def _twin_class(kind: type) -> type | None:
@@ -57,8 +56,6 @@ def _twin_class(kind: type) -> type | None:
 
 def _has_methods(kind: type) -> bool:
     """Whether a class is ordinary Python: no C layout, no slots, no metaclass, of the user's own modules."""
-    from .session import is_liftable
-
     if type(kind) is not type or issubclass(kind, (BaseException, np.ndarray, types.ModuleType)):
         return False
     if kind.__dictoffset__ == 0 or not is_liftable({"__name__": kind.__module__}):
@@ -69,7 +66,7 @@ def _has_methods(kind: type) -> bool:
     return any(isinstance(v, types.FunctionType) for c in bases for v in vars(c).values())
 
 
-def _make_twin_class(kind: type) -> type:
+def _make_twin_class(kind: Any) -> type:
     def getattribute(self: Any, name: str) -> Any:
         get = object.__getattribute__
         if name == "__class__":
@@ -79,8 +76,7 @@ def _make_twin_class(kind: type) -> type:
         value = kind.__getattribute__(self, name)
         session = get(self, "_bindrune_session")
         if type(value) is types.MethodType and value.__self__ is self:
-            function = value.__func__
-            return types.MethodType(session.lift(function), self) if isinstance(function, types.FunctionType) else value
+            return types.MethodType(session.lift(value.__func__), self)
         return session.lift(value)
 
     def forwarding(name: str) -> Any:
@@ -98,10 +94,10 @@ def _make_twin_class(kind: type) -> type:
     }
     body: dict[str, Any] = {name: forwarding(name) for name in special}
     body |= {
-        "__slots__": ("_bindrune_session", "_bindrune_original"),
+        "__slots__": ("_bindrune_session",),
         "__getattribute__": getattribute,
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
-        "_bindrune_twin": True,
+        "_bindrune_kind": kind,
     }
     return type(kind.__name__, (kind,), body)

@@ -14,61 +14,94 @@ from __future__ import annotations
 
 import dis
 import functools
-import sys
 import types
-from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..core.array import Array
+from ..core.array import Array, duplicate
 from ..core.errors import MutationError
 from ..core.handler import HOST, Handler
-from .names import BUILTINS, CALLED, REPLACED, lifted_module
+from .names import BUILTINS, CALLED, REPLACED, lifted_module, lifted_special
 from .objects import lift_object
+from .reach import is_liftable
+from .rewrite import rewritten
 
-__all__ = ["Namespace", "Session", "lift"]
+__all__ = ["Namespace", "Session", "assigned_names"]
 
-_PLAIN = (int, float, complex, str, bytes, bool, type(None), tuple, list, dict, set, np.generic, np.dtype, type)
+_PLAIN = (int, float, complex, str, bytes, bool, type(None), list, dict, set, np.generic, np.dtype, type)
 
 
 class Namespace(dict[str, Any]):
     """A view of a module's globals.  What it does not hold yet is looked up there and lifted."""
 
-    __slots__ = ("real", "session", "stored")
+    __slots__ = ("real", "session", "stored", "witnesses")
 
     def __init__(self, session: Session, real: dict[str, Any]) -> None:
         self.session = session
         self.real = real
         self.stored: set[str] = set()
+        self.witnesses: dict[str, Any] = {}
         self["__builtins__"] = BUILTINS
 
     def __missing__(self, name: str) -> Any:
         try:
             value = self.real[name]
         except KeyError:
-            value = self[name] = BUILTINS[name]
+            value = _MISSING
+        if value is _MISSING:
+            lifted = BUILTINS[name]
+        elif type(value) in _PLAIN and not (type(value) is type and value in REPLACED):
             return value
-        if type(value) in _PLAIN:
-            return value
-        lifted = self.session.lift(value)
-        if lifted is not value:
-            self[name] = lifted
+        else:
+            lifted = self.session.lift(value)
+            if lifted is value:
+                return value
+        self.witnesses[name] = value
+        self[name] = lifted
         return lifted
+
+    def is_current(self) -> bool:
+        """Whether every name held here still means what it meant."""
+        real = self.real
+        for name, value in self.witnesses.items():  # noqa: SIM110  (a generator costs twice as much here)
+            if real.get(name, _MISSING) is not value:
+                return False
+        return True
+
+
+_MISSING = object()
 
 
 class Session:
-    """Everything lifted for one transformed call."""
+    """Everything lifted for one transformed call.
 
-    __slots__ = ("arrays", "known", "owns", "views")
+    A session that has captured no array can serve the next call of the same function, if the names it has looked up
+    still mean the same.
+    """
 
-    def __init__(self, owns: bool = False) -> None:
+    __slots__ = ("arrays", "captured", "known", "owns", "rewrites", "views")
+
+    def __init__(self, owns: bool = False, rewrites: bool = False) -> None:
         self.views: dict[int, Namespace] = {}
         self.known: dict[int, tuple[Any, Any]] = {}
+        self.captured: list[tuple[types.CellType, Any]] = []
         self.arrays: list[tuple[Any, Array, int | None]] = []
         self.owns = owns
         """Whether captured arrays are copied, because something (a pullback) outlives the call."""
+        self.rewrites = rewrites
+        """Whether control flow is rewritten, because conditions may differ between lanes."""
+
+    def is_current(self) -> bool:
+        """Whether what was lifted still stands for what the function reaches."""
+        for cell, content in self.captured:
+            if cell.cell_contents is not content:
+                return False
+        for view in self.views.values():  # noqa: SIM110  (as above)
+            if not view.is_current():
+                return False
+        return True
 
     def lift(self, value: Any) -> Any:
         """What a lifted function sees in place of `value`."""
@@ -84,14 +117,16 @@ class Session:
         except (KeyError, TypeError):
             pass
         if kind is types.MethodType:
-            function = value.__func__
-            if isinstance(function, types.FunctionType):
-                return types.MethodType(self.function(function), self.lift(value.__self__))
-            return value
+            return types.MethodType(self.lift(value.__func__), self.lift(value.__self__))
         if kind is functools.partial:
             keywords = {k: self.lift(v) for k, v in value.keywords.items()}
             return functools.partial(self.lift(value.func), *map(self.lift, value.args), **keywords)
-        if isinstance(value, _PLAIN) or isinstance(value, Array):
+        if kind is np.ufunc:
+            return lifted_special(value)
+        if kind is tuple:
+            lifted = tuple(map(self.lift, value))
+            return lifted if any(new is not old for new, old in zip(lifted, value, strict=True)) else value
+        if isinstance(value, (*_PLAIN, Array)):
             return value
         known = self.known.get(id(value))
         if known is None:
@@ -105,7 +140,7 @@ class Session:
         if known is None:
             if array.dtype.kind not in "biufcV":
                 return array
-            known = (array, self.follow(array, Array(HOST, array.copy() if self.owns else array)))
+            known = (array, self.follow(array, Array(HOST, duplicate(array) if self.owns else array)))
             self.known[id(array)] = known
         return known[1]
 
@@ -120,20 +155,29 @@ class Session:
         if known is not None:
             lifted: types.FunctionType = known[1]
             return lifted
-        if isinstance(function.__globals__, Namespace) or not is_liftable(function.__globals__):
-            return function
-        code, stored, assigned = _prepared(function.__code__)
-        closure = function.__closure__
-        cells: list[types.CellType] = []
-        for name, cell in zip(code.co_freevars, closure or (), strict=True):
-            cells.append(cell if name in assigned or not _captures(cell) else types.CellType())
-        lifted = types.FunctionType(
-            code, self.view(function.__globals__, stored), function.__name__, None, tuple(cells) if closure else None
-        )
+        globals_ = function.__globals__
+        if isinstance(globals_, Namespace):
+            if globals_.session.rewrites or not self.rewrites:
+                return function
+        elif not is_liftable(globals_):
+            library = str(globals_.get("__name__", ""))
+            return lifted_special(function) if library.startswith("scipy.special.") else function
+        source = rewritten(function.__code__) if self.rewrites else None
+        code, stored, assigned = _prepared(source or function.__code__)
+        captured = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        cells: dict[str, types.CellType] = {}
+        for name in code.co_freevars:
+            cell = captured[name]
+            cells[name] = cell if name in assigned or not _captures(cell) else types.CellType()
+        closure = tuple(cells.values()) or None
+        lifted = types.FunctionType(code, self.view(globals_, stored), function.__name__, None, closure)
         self.known[id(function)] = (function, lifted)
-        for old, new in zip(closure or (), cells, strict=True):
+        for name, new in cells.items():
+            old = captured[name]
             if new is not old:
-                new.cell_contents = self.lift(old.cell_contents)
+                content = old.cell_contents
+                new.cell_contents = self.lift(content)
+                self.captured.append((old, content))
         if function.__defaults__:
             lifted.__defaults__ = tuple(map(self.lift, function.__defaults__))
         if function.__kwdefaults__:
@@ -152,8 +196,13 @@ class Session:
             view.stored |= stored
         return view
 
-    def finish(self, handler: Handler) -> None:
-        """End the call: carry writes back, and break the cycle between views and the functions in them."""
+    def finish(self, handler: Handler) -> bool:
+        """End the call and carry writes back.  Returns whether the session may serve another call.
+
+        A session that is done with breaks the cycle between its views and the functions in them, so that what they
+        captured is freed at once.
+        """
+        reusable = not self.arrays and not self.owns
         try:
             for array, cell, axis in self.arrays:
                 if cell._version:
@@ -163,11 +212,19 @@ class Session:
                 for name in view.stored:
                     if dict.__contains__(view, name):
                         view.real[name] = view[name]
-                view.clear()
-                view["__builtins__"] = BUILTINS
-            self.views.clear()
-            self.known.clear()
-            self.arrays.clear()
+                        reusable = False
+            if not reusable:
+                self.close()
+        return reusable
+
+    def close(self) -> None:
+        """Forget everything lifted."""
+        for view in self.views.values():
+            view.clear()
+            view["__builtins__"] = BUILTINS
+        self.views.clear()
+        self.known.clear()
+        self.arrays.clear()
 
 
 def write_back(array: Any, cell: Array, handler: Handler, axis: int | None) -> None:
@@ -189,18 +246,6 @@ def write_back(array: Any, cell: Array, handler: Handler, axis: int | None) -> N
             "transformation cannot see. Pass the array through it as an argument."
         )
     array[...] = value
-
-
-def is_liftable(globals_: dict[str, Any]) -> bool:
-    """Whether code with these globals is the user's, rather than a library's that works on plain arrays."""
-    package = str(globals_.get("__name__", "")).partition(".")[0]
-    return package not in _FOREIGN
-
-
-_FOREIGN = frozenset(sys.stdlib_module_names - {"__main__"}) | {
-    "bindrune", "numpy", "scipy", "pandas", "xarray", "matplotlib", "sklearn", "torch", "jax", "jaxlib", "autograd",
-    "numba", "llvmlite", "optree", "tqdm", "pytest", "_pytest", "hypothesis",
-}  # fmt: skip
 
 
 def _captures(cell: types.CellType) -> bool:
@@ -228,6 +273,11 @@ def _prepared(code: types.CodeType) -> _Prepared:
     return known
 
 
+def assigned_names(code: types.CodeType) -> frozenset[str]:
+    """The captured names that a code object, or one inside it, assigns."""
+    return _prepared(code)[2]
+
+
 def _prepare(code: types.CodeType, stored: set[str], assigned: set[str]) -> types.CodeType:
     """Let calls of `float(...)` and its kin go to ours, and leave those names alone where they are not called.
 
@@ -250,16 +300,7 @@ def _prepare(code: types.CodeType, stored: set[str], assigned: set[str]) -> type
             if argument < 256 and (instruction.arg or 0) < 256:
                 raw[instruction.offset + 1] = argument
                 changed = True
-    constants = tuple(
-        _prepare(c, stored, assigned) if isinstance(c, types.CodeType) else c for c in code.co_consts
-    )
+    constants = tuple(_prepare(c, stored, assigned) if isinstance(c, types.CodeType) else c for c in code.co_consts)
     if not changed and constants == code.co_consts:
         return code
     return code.replace(co_code=bytes(raw), co_names=tuple(names), co_consts=constants)
-
-
-def lift(function: Callable[..., Any], owns: bool = False) -> tuple[Callable[..., Any], Session]:
-    """A function ready to run on stand-ins, and the session that ends with the call."""
-    session = Session(owns)
-    return session.lift(function), session
-

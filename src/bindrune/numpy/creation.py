@@ -7,14 +7,16 @@ into which traced values can be written later, and with one stand-in for a neste
 from __future__ import annotations
 
 import builtins
+import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..core.array import Array, concrete, dtype_of
-from ..core.handler import HOST, constant
+from ..core.array import Array, concrete, dtype_of, is_scalar, peek
+from ..core.handler import HOST, constant, constants
 from ..core.protocol import FUNCTIONS, hooks, implements
+from .methods import Flat
 
 __all__ = ["CREATION", "asarray"]
 
@@ -30,8 +32,7 @@ def _plain(x: Any) -> Any:
 
 def _creating(function: Callable[..., Any]) -> Callable[..., Any]:
     def create(*arguments: Any, **keywords: Any) -> Any:
-        made = function(*map(_plain, arguments), **{k: _plain(v) for k, v in keywords.items()})
-        return Array(HOST, made)
+        return constants(function(*map(_plain, arguments), **{k: _plain(v) for k, v in keywords.items()}))
 
     create.__name__ = function.__name__
     create.__doc__ = function.__doc__
@@ -41,7 +42,7 @@ def _creating(function: Callable[..., Any]) -> Callable[..., Any]:
 def _full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C", **_: Any) -> Array:
     fill_value = asarray(fill_value) if isinstance(fill_value, (list, tuple)) else fill_value
     made = Array(HOST, np.empty(_plain(shape), dtype or dtype_of(fill_value), order))
-    made[...] = fill_value  # type: ignore[index]
+    made[...] = fill_value
     return made
 
 
@@ -49,8 +50,10 @@ def _arange(*bounds: Any, dtype: Any = None, **keywords: Any) -> Array:
     plain = np.arange(*map(_plain, bounds), dtype=dtype)
     if not builtins.any(isinstance(b, Array) and b._handler is not HOST for b in bounds):
         return Array(HOST, plain)
-    start, step = (bounds[0] if len(bounds) > 1 else 0), (bounds[2] if len(bounds) > 2 else 1)
-    return start + np.arange(len(plain)) * step  # type: ignore[no-any-return]
+    start: Any = bounds[0] if len(bounds) > 1 else 0
+    step: Any = bounds[2] if len(bounds) > 2 else 1
+    made: Array = start + np.arange(len(plain)) * step
+    return made
 
 
 @implements(np.linspace)
@@ -59,44 +62,46 @@ def _linspace(
     stop: Any,
     num: int = 50,
     endpoint: bool = True,
-    retstep: bool = False,
+    retstep: Any = False,
     dtype: Any = None,
     axis: int = 0,
     device: Any = None,
 ) -> Any:
     if not isinstance(start, (Array, list, tuple)) and not isinstance(stop, (Array, list, tuple)):
-        made = np.linspace(start, stop, num, endpoint, retstep, dtype, axis)
-        return (Array(HOST, made[0]), made[1]) if retstep else Array(HOST, made)
-    start, stop = asarray(start), asarray(stop)
-    ramp = np.arange(num) / max(num - 1 if endpoint else num, 1)
-    ndim = max(start.ndim, stop.ndim)
-    ramp = ramp.reshape((num,) + (1,) * ndim)
-    made = start + (stop - start) * ramp
+        plain = np.linspace(start, stop, num, endpoint, retstep, dtype, axis)
+        return (Array(HOST, plain[0]), plain[1]) if retstep else Array(HOST, plain)
+    start, stop = (asarray(v) if isinstance(v, (list, tuple)) else v for v in (start, stop))
+    exact = np.result_type(peek(start), peek(stop), 0.0)
+    parts = num - 1 if endpoint else num
+    step = (stop - start) / parts if parts > 0 else np.nan
+    ramp = np.arange(num, dtype=exact).reshape((num,) + (1,) * max(np.ndim(start), np.ndim(stop)))
+    made: Any = ramp * (step if parts > 0 else stop - start) + start
+    if endpoint and num > 1:
+        made[-1, ...] = stop
     made = FUNCTIONS[np.moveaxis](made, 0, axis) if axis else made
-    if dtype is not None:
-        made = made.astype(dtype)
-    return (made, (stop - start) / max(num - 1 if endpoint else num, 1)) if retstep else made
+    if dtype is not None and np.issubdtype(dtype, np.integer):
+        made = np.floor(made)
+    made = made.astype(dtype or exact, copy=False)
+    return (made, step) if retstep else made
 
 
 def _like(function: Callable[..., Any]) -> Callable[..., Any]:
     def create(a: Any, *arguments: Any, **keywords: Any) -> Array:
-        keywords.pop("subok", None)
-        shape = keywords.pop("shape", None)
-        dtype = keywords.pop("dtype", None) or (arguments[0] if arguments else None)
-        keywords.pop("order", None)
-        a = asarray(a) if isinstance(a, (list, tuple)) else a
-        return Array(HOST, function(np.shape(a) if shape is None else _plain(shape), dtype or dtype_of(a)))
+        plain = peek(asarray(a) if isinstance(a, (list, tuple)) else a)
+        return Array(HOST, function(plain, *map(_plain, arguments), **{k: _plain(v) for k, v in keywords.items()}))
 
     return create
 
 
-for _name in ("zeros", "ones", "empty"):
-    implements(getattr(np, f"{_name}_like"))(_like(getattr(np, _name)))
+for _function in (np.zeros_like, np.ones_like, np.empty_like):
+    implements(_function)(_like(_function))
 
 
 @implements(np.full_like)
-def _full_like(a: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: bool = True, **keywords: Any) -> Any:
-    return _full(keywords.get("shape") or np.shape(a), fill_value, dtype or dtype_of(a))
+def _full_like(a: Any, fill_value: Any, *arguments: Any, **keywords: Any) -> Any:
+    made = FUNCTIONS[np.empty_like](a, *arguments, **keywords)
+    made[...] = fill_value
+    return made
 
 
 def _has_stand_in(x: Any) -> bool:
@@ -107,25 +112,45 @@ def asarray(x: Any, dtype: Any = None, order: Any = None, *, copy: bool | None =
     """`np.asarray` for a lifted function: nested lists of stand-ins and numbers become one stand-in."""
     if isinstance(x, Array):
         if dtype is not None and x.dtype != dtype:
-            x = x.astype(dtype)  # type: ignore[attr-defined]
-        elif copy:
-            x = x.snapshot()
+            cast: Array = x.astype(dtype)
+            return cast
+        if copy or (order in ("C", "F") and not np.asarray(peek(x)).flags[order]):
+            copied: Array = FUNCTIONS[np.copy](x, order or "K")
+            return copied
         return x
+    if isinstance(x, Flat):
+        return asarray(x.copy(), dtype)
     if isinstance(x, (list, tuple)) and _has_stand_in(x):
         parts = [asarray(e) if isinstance(e, (list, tuple)) else e for e in x]
-        made: Array = FUNCTIONS[np.stack](parts)
-        return made if dtype is None else made.astype(dtype)  # type: ignore[attr-defined, no-any-return]
+        stacked = FUNCTIONS[np.stack](parts)
+        made: Array = stacked if dtype is None else stacked.astype(dtype)
+        return made
     return constant(np.array(x, dtype, copy=copy, order=order or "K"))
 
 
 def array(x: Any, dtype: Any = None, *, copy: Any = True, order: Any = "K", ndmin: int = 0, **_: Any) -> Array:
     """`np.array` for a lifted function."""
-    made = asarray(x, dtype, copy=copy)
-    if made.shape == () and not isinstance(made._value, (Array, np.ndarray)):
-        made = FUNCTIONS[np.reshape](made, ()).snapshot()
+    made = asarray(x, dtype, order, copy=copy)
+    if made.shape == () and is_scalar(made):
+        made = FUNCTIONS[np.copy](made)
     if made.ndim < ndmin:
         made = FUNCTIONS[np.reshape](made, (1,) * (ndmin - made.ndim) + made.shape)
     return made
+
+
+def _converting(layout: str = "K", ndmin: int = 0) -> Callable[..., Array]:
+    def convert(a: Any, dtype: Any = None, order: Any = None, *, copy: bool | None = None, **_: Any) -> Array:
+        return array(a, dtype, copy=copy, order=order or layout, ndmin=ndmin)
+
+    return convert
+
+
+def _broadcast(*arrays: Any) -> Any:
+    """`np.broadcast`: of stand-ins only the shapes, for the object's iterator would give frozen values."""
+    if not builtins.any(isinstance(a, Array) and a.read()._handler is not HOST for a in arrays):
+        return np.broadcast(*map(_plain, arrays))
+    plain = np.broadcast(*(np.empty(np.shape(a), bool) for a in arrays))
+    return types.SimpleNamespace(shape=plain.shape, ndim=plain.ndim, nd=plain.nd, size=plain.size)
 
 
 CREATION: dict[str, Callable[..., Any]] = {
@@ -140,12 +165,13 @@ CREATION |= {
     "full": _full,
     "arange": _arange,
     "array": array,
-    "asarray": asarray,
-    "asanyarray": asarray,
-    "ascontiguousarray": asarray,
-    "asfortranarray": asarray,
-    "asarray_chkfinite": asarray,
-    "require": asarray,
+    "asarray": _converting(),
+    "asanyarray": _converting(),
+    "ascontiguousarray": _converting("C", ndmin=1),
+    "asfortranarray": _converting("F", ndmin=1),
+    "asarray_chkfinite": _converting(),
+    "require": lambda a, dtype=None, requirements=None, **_: array(a, dtype, copy=None),
+    "broadcast": _broadcast,
 }
 
 hooks.asarray = asarray

@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 
 from ..core.array import Array, View, concrete, is_scalar, peek
-from ..core.errors import UnreachableError, user_line
+from ..core.errors import EscapedValueError, UnreachableError, user_line
 from ..core.handler import HOST
-from ..core.operation import registry
+from ..core.operation import perform_binary, perform_unary, registry
 from ..core.protocol import FUNCTIONS
 from ..ops import elementwise, indexing  # noqa: F401  (the operations are defined when their module is imported)
 
 __all__: list[str] = []
 
 
-def _attach(name: str, value: Any) -> None:
+def _attach(name: str, value: Any, kind: type[Array] = Array) -> None:
     if callable(value) and not isinstance(value, type):
         value.__name__ = name
         value.__qualname__ = f"Array.{name}"
-    setattr(Array, name, value)
+    setattr(kind, name, value)
 
 
 # ---------------------------------------------------------------------------------------------------- operators
@@ -57,12 +57,16 @@ _COMPARE = {
 _UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
 
 
+def _on_one(op: Any) -> Callable[[Any], Any]:
+    return lambda self: perform_unary(op, self)
+
+
 def _forward(op: Any) -> Callable[[Any, Any], Any]:
-    return lambda self, other: op(self, other)
+    return lambda self, other: perform_binary(op, self, other)
 
 
 def _reflected(op: Any) -> Callable[[Any, Any], Any]:
-    return lambda self, other: op(other, self)
+    return lambda self, other: perform_binary(op, other, self)
 
 
 def _augmented(op: Any) -> Callable[[Any, Any], Any]:
@@ -95,11 +99,11 @@ for _name, _op in _BINARY.items():
 for _name, _op in _COMPARE.items():
     _attach(f"__{_name}__", _forward(registry[_op]))
 for _name, _op in _UNARY.items():
-    _attach(f"__{_name}__", (lambda op: lambda self: op(self))(registry[_op]))
+    _attach(f"__{_name}__", _on_one(registry[_op]))
 
 
 def _divmod(self: Array, other: Any) -> tuple[Any, Any]:
-    return self // other, self % other  # type: ignore[operator]
+    return self // other, self % other
 
 
 def _rdivmod(self: Array, other: Any) -> tuple[Any, Any]:
@@ -126,7 +130,7 @@ def _setitem(self: Array, index: Any, value: Any) -> None:
 def _iter(self: Array) -> Iterator[Any]:
     if not self.shape:
         raise TypeError("iteration over a 0-d array")
-    return (self[i] for i in range(self.shape[0]))  # type: ignore[index]
+    return (self[i] for i in range(self.shape[0]))
 
 
 def _len(self: Array) -> int:
@@ -190,8 +194,11 @@ def _hash(self: Array) -> int:
 
 
 def _repr(self: Array) -> str:
-    cell = self.read()
-    return f"{type(self).__name__}({peek(cell)!r}, of {cell._handler.origin})"
+    try:
+        cell = self.read()
+        return f"{type(self).__name__}({peek(cell)!r}, of {cell._handler.origin})"
+    except EscapedValueError:
+        return f"{type(self).__name__}(of {self.root._handler.origin}, which has ended)"
 
 
 _attach("__bool__", lambda self: bool(concrete(self)))
@@ -200,6 +207,7 @@ _attach("__index__", lambda self: operator.index(concrete(self)))
 _attach("__float__", _float)
 _attach("__complex__", _complex)
 _attach("__array__", _array)
+_attach("__array_wrap__", lambda self, array, context=None, return_scalar=False: array)
 _attach("__hash__", _hash)
 _attach("__repr__", _repr)
 _attach("__str__", lambda self: str(peek(self)))
@@ -235,7 +243,7 @@ def _astype(
 
 
 def _fill(self: Array, value: Any) -> None:
-    self[...] = value  # type: ignore[index]
+    self[...] = value
 
 
 def _itemset(self: Array, *arguments: Any) -> Any:
@@ -252,29 +260,34 @@ def _itemset(self: Array, *arguments: Any) -> Any:
 def _tolist(self: Array) -> Any:
     if not self.shape:
         return registry["item"](self)
-    return [row.tolist() for row in self]  # type: ignore[attr-defined]
+    return [row.tolist() for row in self]
 
 
 def _transpose(self: Array, *axes: Any) -> Array:
-    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
-        axes = axes[0]
-    result: Array = FUNCTIONS[np.transpose](self, axes or None)
+    whole = len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list)))
+    result: Array = FUNCTIONS[np.transpose](self, (axes[0] if whole else axes) or None)
     return result
 
 
+def _matrix_transpose(self: Array) -> Any:
+    if self.ndim < 2:
+        raise ValueError("matrix transpose with ndim < 2 is undefined")
+    return FUNCTIONS[np.swapaxes](self, -1, -2)
+
+
 def _reshape(self: Array, *shape: Any, order: str = "C", copy: bool | None = None) -> Array:
-    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-        shape = tuple(shape[0])
+    if len(shape) == 1:
+        shape = shape[0]
     result: Array = FUNCTIONS[np.reshape](self, shape, order=order, copy=copy)
     return result
 
 
 def _sort(self: Array, axis: int = -1, kind: Any = None, order: Any = None) -> None:
-    self[...] = FUNCTIONS[np.sort](self, axis=axis, kind=kind, order=order)  # type: ignore[index]
+    self[...] = FUNCTIONS[np.sort](self, axis=axis, kind=kind, order=order)
 
 
 def _partition(self: Array, kth: Any, axis: int = -1, kind: str = "introselect", order: Any = None) -> None:
-    self[...] = FUNCTIONS[np.partition](self, kth, axis=axis, kind=kind, order=order)  # type: ignore[index]
+    self[...] = FUNCTIONS[np.partition](self, kth, axis=axis, kind=kind, order=order)
 
 
 def _set_part(name: str) -> Callable[[Array, Any], None]:
@@ -288,7 +301,7 @@ def _set_shape(self: Array, shape: Any) -> None:
     raise AttributeError(f"{user_line()}: assigning to .shape is not supported; use x = x.reshape({shape!r})")
 
 
-class _Flat:
+class Flat:
     """``x.flat``: an array's elements in order, to read, write and iterate."""
 
     __slots__ = ("base",)
@@ -300,16 +313,16 @@ class _Flat:
         return _size(self.base)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
+        return (self.base[i] for i in np.ndindex(self.base.shape))
 
     def _places(self, index: Any) -> tuple[Any, ...]:
         if isinstance(index, tuple) and len(index) == 1:
             index = index[0]
-        shape = self.base.shape
-        return np.unravel_index(np.arange(len(self))[concrete(index) if isinstance(index, Array) else index], shape)
+        places = range(len(self)) if isinstance(index, (int, np.integer, slice)) else np.arange(len(self))
+        return np.unravel_index(places[concrete(index)], self.base.shape)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.base[self._places(index)]  # type: ignore[index]
+        return self.base[self._places(index)]
 
     def __setitem__(self, index: Any, value: Any) -> None:
         places = self._places(index)
@@ -317,7 +330,7 @@ class _Flat:
             # Like NumPy: the values are repeated as often as needed.
             size = np.size(places[0])
             value = FUNCTIONS[np.resize](FUNCTIONS[np.ravel](value), size)
-        self.base[places] = value  # type: ignore[index]
+        self.base[places] = value
 
     def copy(self) -> Any:
         """The elements as an array of its own."""
@@ -327,13 +340,15 @@ class _Flat:
 def install() -> None:
     """Attach the methods that are NumPy functions of the same name."""
     names = (
-        "all any argmax argmin argpartition argsort choose clip compress conj conjugate cumprod cumsum diagonal dot "
+        "all any argmax argmin argpartition argsort choose clip cumprod cumsum diagonal dot "
         "max mean min nonzero prod ptp put ravel repeat round searchsorted squeeze std sum swapaxes take trace var"
     )
     for name in names.split():
         _attach(name, _method(getattr(np, {"max": "amax", "min": "amin"}.get(name, name))))
     for name, method in {
         "astype": _astype,
+        "conj": lambda self: np.conjugate(self),
+        "conjugate": lambda self: np.conjugate(self),
         "fill": _fill,
         "item": _itemset,
         "tolist": _tolist,
@@ -341,7 +356,8 @@ def install() -> None:
         "reshape": _reshape,
         "sort": _sort,
         "partition": _partition,
-        "copy": lambda self, order="C": self.snapshot(),
+        "copy": lambda self, order="C": self.snapshot() if is_scalar(self) else FUNCTIONS[np.copy](self, order),
+        "compress": lambda self, condition, axis=None, out=None: FUNCTIONS[np.compress](condition, self, axis, out),
         "flatten": lambda self, order="C": FUNCTIONS[np.ravel](self, order).snapshot(),
         "view": lambda self, *arguments: self[...] if not arguments else NotImplemented,
         "__copy__": lambda self: self.snapshot(),
@@ -350,16 +366,17 @@ def install() -> None:
         "tobytes": lambda self, order="C": np.asarray(self).tobytes(order),
     }.items():
         _attach(name, method)
-    Array.size = property(_size)  # type: ignore[attr-defined]
-    Array.T = property(lambda self: FUNCTIONS[np.transpose](self))  # type: ignore[attr-defined]
-    Array.mT = property(lambda self: FUNCTIONS[np.swapaxes](self, -1, -2))  # type: ignore[attr-defined]
-    Array.flat = property(_Flat, lambda self, value: _Flat(self).__setitem__(slice(None), value))  # type: ignore[attr-defined]
-    Array.real = property(lambda self: FUNCTIONS[np.real](self), _set_part("real"))  # type: ignore[attr-defined]
-    Array.imag = property(lambda self: FUNCTIONS[np.imag](self), _set_part("imag"))  # type: ignore[attr-defined]
-    Array.itemsize = property(lambda self: self.dtype.itemsize)  # type: ignore[attr-defined]
-    Array.nbytes = property(lambda self: self.dtype.itemsize * _size(self))  # type: ignore[attr-defined]
-    Array.strides = property(lambda self: np.asarray(peek(self)).strides)  # type: ignore[attr-defined]
-    Array.flags = property(lambda self: np.asarray(peek(self)).flags)  # type: ignore[attr-defined]
-    Array.base = property(lambda self: self._base if type(self) is View else None)  # type: ignore[attr-defined]
-    Array.device = property(lambda self: "cpu")  # type: ignore[attr-defined]
-    Array.shape = property(Array.shape.fget, _set_shape)  # type: ignore[attr-defined, method-assign]
+    _attach("size", property(_size))
+    _attach("T", property(lambda self: FUNCTIONS[np.transpose](self)))
+    _attach("mT", property(_matrix_transpose))
+    _attach("flat", property(Flat, lambda self, value: Flat(self).__setitem__(slice(None), value)))
+    _attach("real", property(lambda self: FUNCTIONS[np.real](self), _set_part("real")))
+    _attach("imag", property(lambda self: FUNCTIONS[np.imag](self), _set_part("imag")))
+    _attach("itemsize", property(lambda self: self.dtype.itemsize))
+    _attach("nbytes", property(lambda self: self.dtype.itemsize * _size(self)))
+    _attach("strides", property(lambda self: np.asarray(peek(self)).strides))
+    _attach("flags", property(lambda self: np.asarray(peek(self)).flags))
+    _attach("base", property(lambda self: self._base if type(self) is View else None))
+    _attach("device", property(lambda self: "cpu"))
+    for kind in (Array, View):
+        _attach("shape", vars(kind)["shape"].setter(_set_shape), kind)

@@ -1,35 +1,33 @@
-"""NumPy's ufuncs on stand-ins: calls with `out=`, `where=`, `dtype=`, and the methods reduce, accumulate, outer, at.
+"""NumPy's ufuncs on stand-ins: calls with `out=`, `where=`, `dtype=`, and the methods of ufuncs.
 
 A ufunc is an elementwise operation (or `matmul` and its kin); this file gives it the rest of a ufunc's interface by
-composing operations.  In a lifted function `np.sin` is a `LiftedUfunc`, which goes to the operation directly.
+composing operations.  In a lifted function `np.sin` goes to the operation directly.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..core.array import Array, concrete, is_scalar
 from ..core.errors import MutationError, UnsupportedError, user_line
 from ..core.handler import constant
-from ..core.operation import registry
+from ..core.operation import Binary, Unary, perform_binary, perform_unary, registry
 from ..core.protocol import FUNCTIONS, UFUNCS, hooks
 from ..ops import indexing
 from .methods import store
 
-__all__ = ["LiftedUfunc", "call_ufunc", "lifted_ufunc", "write_out"]
+__all__ = ["ACCUMULATIONS", "REDUCTIONS", "call_ufunc", "lifted_ufunc", "write_out"]
 
-_REDUCTIONS: dict[str, Callable[..., Any]] = {
-    "add": np.sum,
-    "multiply": np.prod,
-    "maximum": np.max,
-    "minimum": np.min,
-    "logical_and": np.all,
-    "logical_or": np.any,
-}
-_ACCUMULATIONS: dict[str, Callable[..., Any]] = {"add": np.cumsum, "multiply": np.cumprod}
+REDUCTIONS: dict[str, Callable[..., Any]] = {}
+"""From an elementwise operation to what reduces by it, with the arguments of `numpy.ufunc.reduce`."""
+ACCUMULATIONS: dict[str, Callable[..., Any]] = {}
+"""From an elementwise operation to its running results, with the arguments of `numpy.ufunc.accumulate`."""
 
 
 def operand(x: Any) -> Any:
@@ -44,16 +42,14 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], keywords: 
         inputs, keywords = inputs[: ufunc.nin], _with_positional_out(ufunc, inputs, keywords)
         return _call(op, ufunc, inputs, **keywords) if keywords else op(*map(operand, inputs))
     handler = _METHODS.get(method)
-    if handler is None:
+    if handler is None or ufunc.signature is not None:
         raise UnsupportedError(f"{user_line()}: np.{ufunc.__name__}.{method} has no rule for traced values")
     return handler(ufunc, op, *inputs, **keywords)
 
 
 def _special(ufunc: np.ufunc) -> Any:
     """The operation of a ufunc outside NumPy, whose table is loaded when the first one is met."""
-    from ..scipy import special
-
-    special.load()
+    hooks.special()
     op = UFUNCS.get(ufunc)
     if op is None:
         raise UnsupportedError(f"{user_line()}: the ufunc {ufunc.__name__!r} has no derivative rule")
@@ -94,7 +90,11 @@ def write_out(result: Array, out: Any, where: Any = True, name: str = "out") -> 
         if where is True:
             return result
         # NumPy leaves the other elements unset.
-        return FUNCTIONS[np.where](where, result, FUNCTIONS[np.empty_like](result))  # type: ignore[no-any-return]
+        partial: Array = FUNCTIONS[np.where](where, result, FUNCTIONS[np.empty_like](result))
+        return partial
+    if out is Ellipsis:
+        # An array even where NumPy would make a number of it.
+        return FUNCTIONS[np.reshape](result, ()) if is_scalar(result) else result
     if not isinstance(out, Array):
         raise MutationError(
             f"{user_line()}: out= of np.{name} is an array that lifting did not reach, so a traced result cannot be "
@@ -116,33 +116,65 @@ def _outer(ufunc: np.ufunc, op: Any, a: Any, b: Any, **keywords: Any) -> Any:
 
 
 def _reduce(
-    ufunc: np.ufunc, op: Any, x: Any, axis: Any = 0, dtype: Any = None, out: Any = None, **keywords: Any
+    ufunc: np.ufunc, op: Any, x: Any, axis: Any = 0, dtype: Any = None, out: Any = None, *others: Any, **keywords: Any
 ) -> Any:
-    known = _REDUCTIONS.get(op.name)
+    out = out[0] if isinstance(out, tuple) else out
+    known = REDUCTIONS.get(op.name)
     if known is not None:
-        if known in (np.sum, np.prod):
-            keywords["dtype"] = dtype
-        return FUNCTIONS[known](x, axis=axis, out=out[0] if isinstance(out, tuple) else out, **keywords)
-    return _fold(ufunc, op, x, axis, **keywords)[-1]
+        return known(x, axis, dtype, out, *others, **keywords)
+    return write_out(_fold_all(ufunc, op, x, axis, dtype, *others, **keywords), out, name=ufunc.__name__)
 
 
 def _accumulate(ufunc: np.ufunc, op: Any, x: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
     out = out[0] if isinstance(out, tuple) else out
-    known = _ACCUMULATIONS.get(op.name)
+    known = ACCUMULATIONS.get(op.name)
     if known is not None:
-        return FUNCTIONS[known](x, axis=axis, dtype=dtype, out=out)
-    return write_out(FUNCTIONS[np.stack](_fold(ufunc, op, x, axis), axis), out)
+        return known(x, axis, dtype, out)
+    x = x if dtype is None else FUNCTIONS[np.astype](x, dtype)
+    return write_out(FUNCTIONS[np.stack](_fold(op, FUNCTIONS[np.moveaxis](x, axis, 0)), axis), out)
 
 
-def _fold(ufunc: np.ufunc, op: Any, x: Any, axis: int, **keywords: Any) -> list[Any]:
-    """The running results of a binary operation along an axis, one operation an element."""
-    if keywords.pop("keepdims", False) or keywords:
-        raise UnsupportedError(f"{user_line()}: np.{ufunc.__name__}.reduce with {sorted(keywords) or 'keepdims'}")
+def _reduceat(ufunc: np.ufunc, op: Any, x: Any, indices: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
+    """The reduction of each slice from one index to the next; the element itself where they do not increase."""
     x = FUNCTIONS[np.moveaxis](x, axis, 0)
-    found = [x[0]]
-    for i in range(1, x.shape[0]):
-        found.append(op(found[-1], x[i]))
-    return found
+    starts = concrete(indices) if isinstance(indices, Array) else indices
+    stops = (*starts[1:], x.shape[0])
+    found = [_reduce(ufunc, op, x[a:b], 0, dtype) if a < b else x[a] for a, b in zip(starts, stops, strict=True)]
+    return write_out(FUNCTIONS[np.stack](found, axis), out[0] if isinstance(out, tuple) else out)
+
+
+def _fold(op: Any, values: Any) -> list[Any]:
+    """The running results of a binary operation on some values, one operation a value."""
+    return list(itertools.accumulate(values, op))
+
+
+def _fold_all(
+    ufunc: np.ufunc,
+    op: Any,
+    x: Any,
+    axis: Any,
+    dtype: Any,
+    keepdims: bool = False,
+    initial: Any = np._NoValue,
+    where: Any = True,
+) -> Any:
+    """The reduction by a binary operation, one operation an element."""
+    if where is not True:
+        raise UnsupportedError(f"{user_line()}: np.{ufunc.__name__}.reduce with where= has no rule for traced values")
+    x = x if dtype is None else FUNCTIONS[np.astype](x, dtype)
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    rest = tuple(n for i, n in enumerate(x.shape) if i not in axes)
+    count = math.prod(x.shape[i] for i in axes)
+    values = FUNCTIONS[np.reshape](FUNCTIONS[np.moveaxis](x, axes, range(len(axes))), (count, *rest))
+    start = ufunc.identity if initial is np._NoValue and not count else initial
+    if start is not np._NoValue and start is not None:
+        start = FUNCTIONS[np.broadcast_to](start, (1, *rest))
+        values = FUNCTIONS[np.concatenate]([start, values], dtype=x.dtype, casting="unsafe")
+    elif not count:
+        raise ValueError(f"zero-size array to reduction operation {ufunc.__name__} which has no identity")
+    result = _fold(op, values)[-1]
+    return FUNCTIONS[np.reshape](result, kept) if keepdims else result
 
 
 def _at(ufunc: np.ufunc, op: Any, x: Any, index: Any, *others: Any) -> None:
@@ -151,6 +183,8 @@ def _at(ufunc: np.ufunc, op: Any, x: Any, index: Any, *others: Any) -> None:
         raise MutationError(
             f"{user_line()}: np.{ufunc.__name__}.at writes traced values into an array that lifting did not reach"
         )
+    if is_scalar(x):
+        raise TypeError("first operand must be array")
     template, arrays = indexing.split_index(index)
     if op.name in ("add", "subtract"):
         v = operand(others[0])
@@ -158,13 +192,13 @@ def _at(ufunc: np.ufunc, op: Any, x: Any, index: Any, *others: Any) -> None:
         return
     values = [constant(operand(v)) for v in others]
     if not arrays:
-        x[index] = op(x[index], *values)  # type: ignore[index]
+        x[index] = op(x[index], *values)
         return
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
-    spread = [FUNCTIONS[np.broadcast_to](v, x[index].shape) for v in values]  # type: ignore[index]
+    spread = [FUNCTIONS[np.broadcast_to](v, x[index].shape) for v in values]
     for chosen in _rounds([np.broadcast_to(concrete(a), shape) for a in arrays]):
         place = indexing.fill(template, [np.broadcast_to(concrete(a), shape)[chosen] for a in arrays])
-        x[place] = op(x[place], *(v[chosen] for v in spread))  # type: ignore[index]
+        x[place] = op(x[place], *(v[chosen] for v in spread))
 
 
 def _rounds(arrays: list[Any]) -> list[Any]:
@@ -184,54 +218,57 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "outer": _outer,
     "reduce": _reduce,
     "accumulate": _accumulate,
+    "reduceat": _reduceat,
     "at": _at,
 }
 
 
-class LiftedUfunc:
-    """A ufunc as a lifted function sees it."""
-
-    def __init__(self, ufunc: np.ufunc, op: Any) -> None:
-        self.ufunc = ufunc
-        self.op = op
-        self.nin, self.nout, self.identity = ufunc.nin, ufunc.nout, ufunc.identity
-        self.__name__ = ufunc.__name__
-        self.__doc__ = ufunc.__doc__
-
-    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
-        if keywords or len(inputs) > self.nin:
-            return call_ufunc(self.ufunc, "__call__", inputs, keywords)
-        return self.op(*inputs)
-
-    def outer(self, a: Any, b: Any, **keywords: Any) -> Any:
-        """As `numpy.ufunc.outer`."""
-        return _outer(self.ufunc, self.op, a, b, **keywords)
-
-    def reduce(self, x: Any, axis: Any = 0, **keywords: Any) -> Any:
-        """As `numpy.ufunc.reduce`."""
-        return _reduce(self.ufunc, self.op, constant(operand(x)), axis, **keywords)
-
-    def accumulate(self, x: Any, axis: int = 0, **keywords: Any) -> Any:
-        """As `numpy.ufunc.accumulate`."""
-        return _accumulate(self.ufunc, self.op, constant(operand(x)), axis, **keywords)
-
-    def at(self, x: Any, index: Any, *others: Any) -> None:
-        """As `numpy.ufunc.at`."""
-        if isinstance(x, Array):
-            _at(self.ufunc, self.op, x, index, *others)
-        else:
-            self.ufunc.at(x, index, *others)
-
-
 def lifted_ufunc(ufunc: np.ufunc) -> Any:
-    """The ufunc for a lifted namespace."""
-    return LiftedUfunc(ufunc, UFUNCS[ufunc])
+    """A ufunc as a lifted function sees it: a function with the ufunc's methods and attributes."""
+    op = UFUNCS[ufunc]
+    lifted: Any
+
+    if isinstance(op, Unary):
+
+        def lifted(x: Any, /, *out: Any, **keywords: Any) -> Any:
+            if out or keywords:
+                return call_ufunc(ufunc, "__call__", (x, *out), keywords)
+            return perform_unary(op, x)
+
+    elif isinstance(op, Binary):
+
+        def lifted(a: Any, b: Any, /, *out: Any, **keywords: Any) -> Any:
+            if out or keywords:
+                return call_ufunc(ufunc, "__call__", (a, b, *out), keywords)
+            return perform_binary(op, a, b)
+
+    else:
+
+        def lifted(*inputs: Any, **keywords: Any) -> Any:
+            return call_ufunc(ufunc, "__call__", inputs, keywords)
+
+    for name, method in _METHODS.items():
+        setattr(lifted, name, _lifted_method(ufunc, op, name, method))
+    for name in ("nin", "nout", "nargs", "identity", "types", "signature", "__doc__", "__name__"):
+        setattr(lifted, name, getattr(ufunc, name))
+    lifted.__qualname__ = ufunc.__name__
+    return lifted
+
+
+def _lifted_method(ufunc: np.ufunc, op: Any, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    plain = getattr(ufunc, name)
+
+    def call(x: Any, *others: Any, **keywords: Any) -> Any:
+        if name == "at" and not isinstance(x, Array):
+            return plain(x, *others, **keywords)
+        return method(ufunc, op, constant(operand(x)), *others, **keywords)
+
+    return call
 
 
 def install() -> None:
     """Fill the table of ufuncs: each performs the operation of its own name."""
-    for name in dir(np):
-        ufunc = getattr(np, name)
+    for ufunc in vars(np).values():
         if isinstance(ufunc, np.ufunc) and ufunc.__name__ in registry:
-            UFUNCS[ufunc] = registry[ufunc.__name__]
+            UFUNCS.setdefault(ufunc, registry[ufunc.__name__])
     hooks.ufunc = call_ufunc

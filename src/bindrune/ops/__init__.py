@@ -1,0 +1,1 @@
+"""The operations, one file a family; one entry holds all that is known of an operation."""

@@ -9,19 +9,21 @@ complex derivative is the complex-linear one, so that of a real function is conj
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from ..core.array import dtype_of
 from ..core.handler import evaluate
 from ..core.operation import Row, Rows, elementwise, linear, operation, row
 
 # ------------------------------------------------------------------------------------------------- sample operands
 
 
-def _points(low: float, high: float, *edges: float) -> Rows:
+def points(low: float, high: float, *edges: float) -> Rows:
     """Rows for one operand: points inside an interval, a matrix, float32, a number, nothing; kinks as edges."""
 
     def rows() -> Iterable[Row]:
@@ -37,7 +39,7 @@ def _points(low: float, high: float, *edges: float) -> Rows:
     return rows
 
 
-def _pairs(low: float, high: float, low_b: float | None = None, high_b: float | None = None) -> Rows:
+def pairs(low: float, high: float, low_b: float | None = None, high_b: float | None = None) -> Rows:
     """Rows for two operands: equal shapes, broadcasting both ways, mixed dtypes, numbers, nothing."""
 
     def rows() -> Iterable[Row]:
@@ -56,19 +58,19 @@ def _pairs(low: float, high: float, low_b: float | None = None, high_b: float | 
     return rows
 
 
-_anywhere = _points(-2.0, 2.0)
-_two = _pairs(-2.0, 2.0)
+_anywhere = points(-2.0, 2.0)
+_two = pairs(-2.0, 2.0)
 
 # ------------------------------------------------------------------------------------------------------ arithmetic
 
-add = elementwise("add", operator.add, 1, 1, rows=_two)
-subtract = elementwise("subtract", operator.sub, 1, -1, rows=_two)
-multiply = elementwise("multiply", operator.mul, lambda b: b, lambda a: a, rows=_two)
-divide = elementwise("divide", operator.truediv, lambda b: 1 / b, lambda y, b: -y / b, rows=_pairs(-2, 2, 0.5, 2))
-negative = elementwise("negative", operator.neg, -1, rows=_anywhere)
-positive = elementwise("positive", operator.pos, 1, rows=_anywhere)
-reciprocal = elementwise("reciprocal", np.reciprocal, lambda y: -y * y, rows=_points(0.5, 2))
-square = elementwise("square", np.square, lambda x: 2 * x, rows=_anywhere)
+add = elementwise("add", operator.add, 1, 1, rows=_two, quiet=True)
+subtract = elementwise("subtract", operator.sub, 1, -1, rows=_two, quiet=True)
+multiply = elementwise("multiply", operator.mul, lambda b: b, lambda a: a, rows=_two, quiet=True)
+divide = elementwise("divide", operator.truediv, lambda b: 1 / b, lambda y, b: -y / b, rows=pairs(-2, 2, 0.5, 2))
+negative = elementwise("negative", operator.neg, -1, rows=_anywhere, quiet=True)
+positive = elementwise("positive", operator.pos, 1, rows=_anywhere, quiet=True)
+reciprocal = elementwise("reciprocal", np.reciprocal, lambda y: -y * y, rows=points(0.5, 2))
+square = elementwise("square", np.square, lambda x: 2 * x, rows=_anywhere, quiet=True)
 
 
 def _power_in_base(a: Any, b: Any) -> Any:
@@ -81,28 +83,30 @@ def _power_in_exponent(y: Any, a: Any) -> Any:
     return y * np.log(np.where(a == 0, 1, a))
 
 
-_powers = _pairs(0.3, 2, -1.5, 1.5)
+_powers = pairs(0.3, 2, -1.5, 1.5)
 power = elementwise("power", operator.pow, _power_in_base, _power_in_exponent, rows=_powers)
 float_power = elementwise("float_power", np.float_power, _power_in_base, _power_in_exponent, rows=_powers)
 
 # Python's and NumPy's remainder: a - floor(a / b) * b.  At a jump the derivative is that of the side it belongs to.
 remainder = elementwise(
-    "remainder", operator.mod, 1, lambda a, b: -np.floor_divide(a, b), rows=_pairs(-1.9, 1.9, 2.0, 3.0)
+    "remainder", operator.mod, 1, lambda a, b: -np.floor_divide(a, b), rows=pairs(-1.9, 1.9, 2.0, 3.0)
 )
-fmod = elementwise("fmod", np.fmod, 1, lambda a, b: -np.trunc(a / b), rows=_pairs(-1.9, 1.9, 2.0, 3.0))
-floor_divide = elementwise("floor_divide", operator.floordiv, None, None, rows=_pairs(-1.9, 1.9, 2.0, 3.0))
+fmod = elementwise("fmod", np.fmod, 1, lambda a, b: -np.trunc(a / b), rows=pairs(-1.9, 1.9, 2.0, 3.0))
+floor_divide = elementwise("floor_divide", operator.floordiv, None, None, rows=pairs(-1.9, 1.9, 2.0, 3.0))
 
 # -------------------------------------------------------------------------------------- exponentials, logarithms
 
+# Python numbers, not NumPy's: they leave float32 as it is.
+_LOG_2, _LOG_10 = math.log(2), math.log(10)
 exp = elementwise("exp", np.exp, lambda y: y, rows=_anywhere)
-exp2 = elementwise("exp2", np.exp2, lambda y: y * np.log(2), rows=_anywhere)
+exp2 = elementwise("exp2", np.exp2, lambda y: y * _LOG_2, rows=_anywhere)
 expm1 = elementwise("expm1", np.expm1, lambda x: np.exp(x), rows=_anywhere)
-log = elementwise("log", np.log, lambda x: 1 / x, rows=_points(0.2, 3))
-log2 = elementwise("log2", np.log2, lambda x: 1 / (x * np.log(2)), rows=_points(0.2, 3))
-log10 = elementwise("log10", np.log10, lambda x: 1 / (x * np.log(10)), rows=_points(0.2, 3))
-log1p = elementwise("log1p", np.log1p, lambda x: 1 / (1 + x), rows=_points(-0.7, 3))
-sqrt = elementwise("sqrt", np.sqrt, lambda y: 0.5 / y, rows=_points(0.2, 3))
-cbrt = elementwise("cbrt", np.cbrt, lambda y: 1 / (3 * y * y), rows=_points(0.2, 3))
+log = elementwise("log", np.log, lambda x: 1 / x, rows=points(0.2, 3))
+log2 = elementwise("log2", np.log2, lambda x: 1 / (x * _LOG_2), rows=points(0.2, 3))
+log10 = elementwise("log10", np.log10, lambda x: 1 / (x * _LOG_10), rows=points(0.2, 3))
+log1p = elementwise("log1p", np.log1p, lambda x: 1 / (1 + x), rows=points(-0.7, 3))
+sqrt = elementwise("sqrt", np.sqrt, lambda y: 0.5 / y, rows=points(0.2, 3))
+cbrt = elementwise("cbrt", np.cbrt, lambda y: 1 / (3 * y * y), rows=points(0.2, 3))
 
 
 def _softly(y: Any, mine: Any) -> Any:
@@ -121,26 +125,26 @@ logaddexp2 = elementwise(
 
 # ---------------------------------------------------------------------------------------- trigonometric, hyperbolic
 
-sin = elementwise("sin", np.sin, lambda x: np.cos(x), rows=_anywhere)
-cos = elementwise("cos", np.cos, lambda x: -np.sin(x), rows=_anywhere)
-tan = elementwise("tan", np.tan, lambda y: 1 + y * y, rows=_points(-1, 1))
-arcsin = elementwise("arcsin", np.arcsin, lambda x: 1 / np.sqrt(1 - x * x), rows=_points(-0.9, 0.9))
-arccos = elementwise("arccos", np.arccos, lambda x: -1 / np.sqrt(1 - x * x), rows=_points(-0.9, 0.9))
+sin = elementwise("sin", np.sin, lambda x: np.cos(x), rows=_anywhere, quiet=True)
+cos = elementwise("cos", np.cos, lambda x: -np.sin(x), rows=_anywhere, quiet=True)
+tan = elementwise("tan", np.tan, lambda y: 1 + y * y, rows=points(-1, 1))
+arcsin = elementwise("arcsin", np.arcsin, lambda x: 1 / np.sqrt(1 - x * x), rows=points(-0.9, 0.9))
+arccos = elementwise("arccos", np.arccos, lambda x: -1 / np.sqrt(1 - x * x), rows=points(-0.9, 0.9))
 arctan = elementwise("arctan", np.arctan, lambda x: 1 / (1 + x * x), rows=_anywhere)
 arctan2 = elementwise(
     "arctan2",
     np.arctan2,
     lambda a, b: b / (a * a + b * b),
     lambda a, b: -a / (a * a + b * b),
-    rows=_pairs(-2, 2, 0.5, 2),
+    rows=pairs(-2, 2, 0.5, 2),
 )
-hypot = elementwise("hypot", np.hypot, lambda y, a: a / y, lambda y, b: b / y, rows=_pairs(0.5, 2))
+hypot = elementwise("hypot", np.hypot, lambda y, a: a / y, lambda y, b: b / y, rows=pairs(0.5, 2))
 sinh = elementwise("sinh", np.sinh, lambda x: np.cosh(x), rows=_anywhere)
 cosh = elementwise("cosh", np.cosh, lambda x: np.sinh(x), rows=_anywhere)
-tanh = elementwise("tanh", np.tanh, lambda y: 1 - y * y, rows=_anywhere)
+tanh = elementwise("tanh", np.tanh, lambda y: 1 - y * y, rows=_anywhere, quiet=True)
 arcsinh = elementwise("arcsinh", np.arcsinh, lambda x: 1 / np.sqrt(x * x + 1), rows=_anywhere)
-arccosh = elementwise("arccosh", np.arccosh, lambda x: 1 / np.sqrt((x - 1) * (x + 1)), rows=_points(1.2, 3))
-arctanh = elementwise("arctanh", np.arctanh, lambda x: 1 / (1 - x * x), rows=_points(-0.9, 0.9))
+arccosh = elementwise("arccosh", np.arccosh, lambda x: 1 / np.sqrt((x - 1) * (x + 1)), rows=points(1.2, 3))
+arctanh = elementwise("arctanh", np.arctanh, lambda x: 1 / (1 - x * x), rows=points(-0.9, 0.9))
 _DEGREE = np.pi / 180
 deg2rad = elementwise("deg2rad", np.deg2rad, lambda: _DEGREE, rows=_anywhere)
 radians = elementwise("radians", np.radians, lambda: _DEGREE, rows=_anywhere)
@@ -173,13 +177,23 @@ maximum = _selection("maximum", np.maximum, _share)
 minimum = _selection("minimum", np.minimum, _share)
 fmax = _selection("fmax", np.fmax, _present_share)
 fmin = _selection("fmin", np.fmin, _present_share)
-absolute = elementwise("absolute", operator.abs, lambda x: np.conjugate(np.sign(x)), rows=_points(0.2, 2, 0.0))
-fabs = elementwise("fabs", np.fabs, lambda x: np.sign(x), rows=_points(-2, -0.2, 0.0))
+
+
+def _direction(x: Any) -> Any:
+    """The sign, conjugated; of complex numbers, where it varies, written so that it can be differentiated in turn."""
+    if dtype_of(x).kind != "c":
+        return np.sign(x)
+    size = np.abs(x)
+    return np.conjugate(x) / np.where(size == 0, 1, size)
+
+
+absolute = elementwise("absolute", operator.abs, _direction, rows=points(0.2, 2, 0.0))
+fabs = elementwise("fabs", np.fabs, lambda x: np.sign(x), rows=points(-2, -0.2, 0.0))
 copysign = elementwise(
-    "copysign", np.copysign, lambda a, b: np.sign(a) * np.copysign(1, b), None, rows=_pairs(0.5, 2, -2, -0.5)
+    "copysign", np.copysign, lambda a, b: np.sign(a) * np.copysign(1, b), None, rows=pairs(0.5, 2, -2, -0.5)
 )
-heaviside = elementwise("heaviside", np.heaviside, None, lambda a: a == 0, rows=_pairs(0.5, 2))
-nextafter = elementwise("nextafter", np.nextafter, 1, None, rows=_pairs(0.5, 2, 3, 4))
+heaviside = elementwise("heaviside", np.heaviside, None, lambda a: a == 0, rows=pairs(0.5, 2))
+nextafter = elementwise("nextafter", np.nextafter, 1, None, rows=pairs(0.5, 2, 3, 4))
 ldexp = elementwise(
     "ldexp",
     np.ldexp,
@@ -190,7 +204,7 @@ ldexp = elementwise(
 
 # ---------------------------------------------------------------------------------------------------- no derivative
 
-for _name, _implementation in {
+_comparisons: dict[str, Callable[..., Any]] = {
     "equal": operator.eq,
     "not_equal": operator.ne,
     "less": operator.lt,
@@ -200,10 +214,11 @@ for _name, _implementation in {
     "logical_and": np.logical_and,
     "logical_or": np.logical_or,
     "logical_xor": np.logical_xor,
-}.items():
+}
+for _name, _implementation in _comparisons.items():
     elementwise(_name, _implementation, None, None, rows=_two)
-for _name in ("sign", "floor", "ceil", "trunc", "rint", "isfinite", "isinf", "isnan", "signbit", "logical_not", "spacing"):
-    elementwise(_name, getattr(np, _name), None, rows=_points(-1.9, 1.9))
+for _name in "sign floor ceil trunc rint isfinite isinf isnan signbit logical_not spacing".split():
+    elementwise(_name, getattr(np, _name), None, rows=points(-1.9, 1.9))
 
 
 def _integers(count: int) -> Rows:
@@ -211,7 +226,7 @@ def _integers(count: int) -> Rows:
     return lambda: [row(*samples[:count])]
 
 
-for _name, _implementation in {
+_integer_pairs: dict[str, Callable[..., Any]] = {
     "bitwise_and": operator.and_,
     "bitwise_or": operator.or_,
     "bitwise_xor": operator.xor,
@@ -219,10 +234,11 @@ for _name, _implementation in {
     "right_shift": operator.rshift,
     "gcd": np.gcd,
     "lcm": np.lcm,
-}.items():
+}
+for _name, _implementation in _integer_pairs.items():
     elementwise(_name, _implementation, None, None, rows=_integers(2))
-for _name, _implementation in {"invert": operator.invert, "bitwise_count": np.bitwise_count}.items():
-    elementwise(_name, _implementation, None, rows=_integers(1))
+elementwise("invert", operator.invert, None, rows=_integers(1))
+elementwise("bitwise_count", np.bitwise_count, None, rows=_integers(1))
 elementwise("isnat", np.isnat, None, rows=lambda: [row(np.array(["2020-01-01", "NaT"], dtype="M8[D]"))])
 
 # ------------------------------------------------------------------------------- complex parts, several results
@@ -249,7 +265,7 @@ modf = operation(
     jvp=lambda t: (t, 0 * t),
     vjp=lambda ct: ct[0],
     batch=_elementwise_batch,
-    rows=_points(-1.9, 1.9),
+    rows=points(-1.9, 1.9),
 )
 frexp = operation(
     "frexp",
@@ -257,5 +273,5 @@ frexp = operation(
     jvp=lambda t, y: (np.ldexp(t, -y[1]), 0 * t),
     vjp=lambda ct, y: np.ldexp(ct[0], -y[1]),
     batch=_elementwise_batch,
-    rows=_points(0.6, 0.9),
+    rows=points(0.6, 0.9),
 )

@@ -8,18 +8,20 @@ without a rule is performed lane by lane.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from ..core import trees
 from ..core.array import Array, peek
-from ..core.errors import BatchSizeError, TracedConditionError, user_line
+from ..core.errors import BatchSizeError, TracedConditionError, for_users, user_line
+from ..core.foreign import as_array
 from ..core.handler import HOST, Handler, evaluate, update
 from ..core.operation import Binary, Op, Unary, Write, spec_of
-from .calls import Call, Transformed, argument_name, as_leaf, take_out
+from .calls import Call, Decorated, argument_name, as_leaf, take_out
 
-__all__ = ["Batch", "vmap"]
+__all__ = ["Batch", "named_axes", "vmap"]
 
 
 class Batch(Handler):
@@ -30,7 +32,7 @@ class Batch(Handler):
     per_lane = True
     size: int
 
-    def __init__(self, size: int, origin: str = "") -> None:
+    def __init__(self, size: int, origin: object = "") -> None:
         super().__init__(origin)
         self.size = size
 
@@ -40,7 +42,11 @@ class Batch(Handler):
 
     def peek(self, value: Any) -> Any:
         batched = peek(value)
-        return batched[0] if len(batched) else np.zeros(batched.shape[1:], batched.dtype)
+        if not len(batched):
+            return np.zeros(batched.shape[1:], batched.dtype)
+        lane = batched[0]
+        # The layout decides what reshapes to a view: it is that of an array of its own, not of one strided by lanes.
+        return lane if not lane.shape or lane.flags.forc else lane.copy(order="K")
 
     def concrete(self, value: Any) -> Any:
         raise TracedConditionError(
@@ -49,21 +55,25 @@ class Batch(Handler):
         )
 
     def unary(self, op: Unary, x: Array) -> Array:
-        value = x._value
-        return Array(self, op(value) if type(value) is Array else op.vectorized(value))
+        value, op = x._value, op.lanes
+        return Array(self, op(value) if type(value) is Array else op.implementation(value))
 
     def binary(self, op: Binary, a: Any, b: Any) -> Array:
         values, batched = self.open((a, b))
         a, b = self.align(values, batched)
-        return Array(self, op(a, b) if type(a) is Array or type(b) is Array else op.vectorized(a, b))
+        op = op.lanes
+        return Array(self, op(a, b) if isinstance(a, Array) or isinstance(b, Array) else op.implementation(a, b))
 
     def apply(self, op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
+        if op.structured:
+            return op.answer_batch(self, operands, params)  # type: ignore[attr-defined]
         values, batched = self.open(operands)
-        if op.batch is not None:
-            result = op.batch(op, self.size, values, batched, params)
-        else:
+        result = NotImplemented if op.batch is None else op.batch(op, self.size, values, batched, params)
+        if result is NotImplemented:
             result = self.lane_by_lane(op, values, batched, params)
-        return tuple(Array(self, v) for v in result) if type(result) is tuple else Array(self, result)
+        if type(result) is tuple:
+            return tuple(Array(self, _lane_by_lane_in_memory(v)) for v in result)
+        return Array(self, _lane_by_lane_in_memory(result))
 
     def update(self, op: Write, target: Array, operands: Sequence[Any], params: dict[str, Any]) -> Array:
         values, batched = self.open(operands)
@@ -73,11 +83,13 @@ class Batch(Handler):
         else:
             # The same for all lanes until now: each lane gets a copy of its own.
             whole = target._value if target._handler is HOST else target.snapshot()
-            box = [np.broadcast_to(whole, (self.size, *np.shape(whole)))]
+            lanes = np.broadcast_to(whole, (self.size, *np.shape(whole)))
+            box = [lanes.copy() if np.asarray(peek(whole)).flags.c_contiguous else lanes]
         assert op.batch is not None
         lane = spec_of(box[0])._replace(shape=box[0].shape[1:])
         try:
             operands, params = op.batch(op, self.size, lane, values, batched, params)
+            operands = [x.read() if isinstance(x, Array) else x for x in operands]
             return Array(self, update(op, box, operands, params))
         except BaseException:
             if target._handler is self:
@@ -120,6 +132,21 @@ class Batch(Handler):
         return np.stack(lanes)[: self.size]
 
 
+def _lane_by_lane_in_memory(value: Any) -> Any:
+    """The value with its lanes one after the other.
+
+    Further results inherit the order of axes in memory, and it decides what reshapes to a view: were lanes interleaved,
+    a lane's own axes could end up in another order than they have outside a batch.
+    """
+    if type(value) is not np.ndarray or value.ndim < 2:
+        return value
+    steps = [abs(n) for n in value.strides]
+    if not 0 < steps[0] < max(steps):
+        return value
+    order = [0, *sorted(range(1, value.ndim), key=lambda axis: -steps[axis])]
+    return np.ascontiguousarray(value.transpose(order)).transpose(np.argsort(order))
+
+
 def _first(value: Any) -> Any:
     """Stands for a lane where there is none, for the sake of its shape."""
     return np.ones(value.shape[1:], value.dtype)
@@ -128,19 +155,27 @@ def _first(value: Any) -> Any:
 # ------------------------------------------------------------------------------------------------------ the interface
 
 
-class Vmap(Transformed):
+named_axes: ContextVar[tuple[tuple[str | None, Batch], ...]] = ContextVar("named_axes", default=())
+"""The axes being mapped over by the code that runs now, outermost first."""
+
+
+class Vmap(Decorated):
     """`vmap`."""
 
     transformation = "vmap"
 
-    def __init__(self, function: Callable[..., Any], in_axes: Any, out_axes: Any, axis_size: int | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], in_axes: Any, out_axes: Any, axis_size: int | None, axis_name: str | None
+    ) -> None:
         super().__init__(function)
         self.in_axes = in_axes
         self.out_axes = out_axes
         self.axis_size = axis_size
+        self.axis_name = axis_name
 
+    @for_users
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        origin = self.origin
+        origin = self
         in_axes = self.in_axes
         if isinstance(in_axes, (tuple, list)):
             if len(in_axes) != len(arguments):
@@ -152,10 +187,14 @@ class Vmap(Transformed):
         plans += [_Mapped(origin, n, a, 0) for n, a in keywords.items()]
         size = _common_size(origin, plans, self.axis_size)
         handler = Batch(size, origin)
-        call = Call(self.function, handler)
+        call = Call(self, handler, rewrites=True)
         given = [plan.cells(call, handler) for plan in plans]
         count = len(arguments)
-        result = call.run(given[:count], dict(zip(keywords, given[count:], strict=True)))
+        token = named_axes.set((*named_axes.get(), (self.axis_name, handler)))
+        try:
+            result = call.run(given[:count], dict(zip(keywords, given[count:], strict=True)))
+        finally:
+            named_axes.reset(token)
         outputs, structure = trees.flatten(result)
         axes = _axes_of_leaves(origin, "out_axes", self.out_axes, result)
         paths = trees.leaf_paths(result) if len(outputs) > 1 else [""]
@@ -171,18 +210,21 @@ class _Mapped:
 
     __slots__ = ("axes", "leaves", "sizes", "structure", "value")
 
-    def __init__(self, origin: str, name: str, value: Any, in_axes: Any) -> None:
+    def __init__(self, origin: object, name: str, value: Any, in_axes: Any) -> None:
         self.value = value
+        self.leaves: list[Any] = []
+        self.structure: Any = None
+        self.axes: list[int | None] = []
+        self.sizes: list[tuple[str, int]] = []
         if in_axes is None:
-            self.leaves, self.structure, self.axes, self.sizes = [], None, [], []
             return
         self.leaves, self.structure = trees.flatten(value)
         self.axes = _axes_of_leaves(origin, f"in_axes of {name}", in_axes, value)
         paths = trees.leaf_paths(value) if len(self.leaves) > 1 else [""]
-        self.sizes: list[tuple[str, int]] = []
         for i, (leaf, axis, path) in enumerate(zip(self.leaves, self.axes, paths, strict=True)):
             if axis is None:
                 continue
+            leaf = self.leaves[i] = as_array(leaf)
             shape = np.shape(leaf) if not isinstance(leaf, Array) else leaf.shape
             where = name + path
             if not shape:
@@ -195,19 +237,20 @@ class _Mapped:
     def cells(self, call: Call, handler: Batch) -> Any:
         """The argument as the function sees it."""
         if not any(axis is not None for axis in self.axes):
-            return call.session.lift(self.value)
+            return call.constant(self.value)
         cells = []
         for leaf, axis in zip(self.leaves, self.axes, strict=True):
             if axis is None:
-                cells.append(call.session.lift(leaf))
+                cells.append(call.constant(leaf))
                 continue
             value = as_leaf(leaf if isinstance(leaf, Array) else np.asarray(leaf))
-            cell = Array(handler, np.moveaxis(value, axis, 0) if axis else value)
+            # A copy, so that each lane has the layout of an array of its own (it decides what reshapes to a view).
+            cell = Array(handler, np.moveaxis(value, axis, 0).copy() if axis else value)
             cells.append(call.follow(leaf, cell, axis))
-        return trees.unflatten(self.structure, cells)
+        return call.tree(self.structure, cells)
 
 
-def _common_size(origin: str, plans: Sequence[_Mapped], axis_size: int | None) -> int:
+def _common_size(origin: object, plans: Sequence[_Mapped], axis_size: int | None) -> int:
     sizes = [found for plan in plans for found in plan.sizes]
     if not sizes and axis_size is None:
         raise BatchSizeError(f"{origin}: no argument is mapped over; give one an axis in in_axes, or pass axis_size")
@@ -219,7 +262,7 @@ def _common_size(origin: str, plans: Sequence[_Mapped], axis_size: int | None) -
     return first[1]
 
 
-def _axes_of_leaves(origin: str, name: str, axes: Any, tree: Any) -> list[int | None]:
+def _axes_of_leaves(origin: object, name: str, axes: Any, tree: Any) -> list[int | None]:
     """An axis for each leaf of a tree, from a number for all or a tree that is a prefix of it."""
     if axes is None or isinstance(axes, int):
         return [axes] * len(trees.flatten(tree)[0])
@@ -229,7 +272,7 @@ def _axes_of_leaves(origin: str, name: str, axes: Any, tree: Any) -> list[int | 
         raise BatchSizeError(f"{origin}: {name}={axes!r} does not fit the structure of the value: {error}") from None
 
 
-def _unbatched(origin: str, handler: Batch, out: Any, axis: int | None, path: str) -> Any:
+def _unbatched(origin: object, handler: Batch, out: Any, axis: int | None, path: str) -> Any:
     """A result with its batch axis where `out_axes` wants it."""
     cell = out.read() if isinstance(out, Array) else out
     mine = isinstance(cell, Array) and cell._handler is handler
@@ -250,7 +293,11 @@ def _unbatched(origin: str, handler: Batch, out: Any, axis: int | None, path: st
 
 
 def vmap(
-    f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0, axis_size: int | None = None
+    f: Callable[..., Any],
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    axis_size: int | None = None,
+    axis_name: str | None = None,
 ) -> Callable[..., Any]:
     """Map a function over an axis of its arguments, all lanes at once.
 
@@ -261,6 +308,7 @@ def vmap(
             Keyword arguments are mapped over their first axis.
         out_axes: where the batch axis goes in the results, in the same form; None for a result that does not differ.
         axis_size: the number of lanes, needed when no argument is mapped.
+        axis_name: a name by which code inside can speak of all lanes (`psum`, `all_gather`, `axis_index`).
 
     Returns:
         A function of the arguments with one more axis each.
@@ -274,4 +322,4 @@ def vmap(
     >>> br.vmap(lambda row, b: row @ row + b, in_axes=(0, None))(np.array([[1.0, 2.0], [3.0, 4.0]]), 1.0)
     array([ 6., 26.])
     """
-    return Vmap(f, in_axes, out_axes, axis_size)
+    return Vmap(f, in_axes, out_axes, axis_size, axis_name)

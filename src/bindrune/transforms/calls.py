@@ -12,43 +12,79 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from ..core import trees
-from ..core.array import Array, dtype_of
-from ..core.errors import NonDifferentiableError, user_traceback
+from ..core.array import Array, dtype_of, duplicate
+from ..core.errors import NonDifferentiableError, is_engine
+from ..core.foreign import as_array, is_foreign
 from ..core.handler import HOST, Handler
 from ..core.operation import is_differentiable, spec_of
-from ..lift.session import Session, lift
+from ..lift.objects import lift_object
+from ..lift.session import Session, write_back
 
-__all__ = ["Call", "Transformed", "argument_name", "describe", "take_out"]
+__all__ = [
+    "Call",
+    "Decorated",
+    "Selection",
+    "Transformed",
+    "argument_name",
+    "as_leaf",
+    "differentiable_leaves",
+    "in_chosen_order",
+    "matching_leaves",
+    "split_aux",
+    "take_out",
+    "watcher",
+]
 
+_CONTAINERS = (tuple, list, dict)
 _ARRAYS = (np.ndarray, np.generic, float, complex, Array)
+
+watcher: ContextVar[Callable[[Handler], None] | None] = ContextVar("watcher", default=None)
+"""What is shown every handler that begins (by debugging)."""
 
 
 def describe(function: Any) -> str:
-    """How messages call a function."""
-    return getattr(function, "__qualname__", None) or type(function).__qualname__
+    """How messages call a function: its name, and the line where it begins."""
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    code = getattr(function, "__code__", None)
+    return name if code is None or is_engine(code) else f"{name} ({code.co_filename}:{code.co_firstlineno})"
 
 
 class Transformed:
     """A function under a transformation.  It can be called, nested, and used as a method."""
 
     transformation = "transformation"
+    """Its name in messages."""
+    session: Session | None = None
+    """What an earlier call has lifted, for the next."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         if not callable(function):
             raise TypeError(f"br.{self.transformation} takes a function, not {function!r}")
         self.function = function
-        functools.update_wrapper(self, function, updated=())
-        self.origin = f"br.{self.transformation} of {describe(function)}"
+
+    def __del__(self) -> None:
+        # A session and the views it made refer to each other.
+        if self.session is not None:
+            self.session.close()
+
+    def __str__(self) -> str:
+        return f"br.{self.transformation} of {describe(self.function)}"
+
+    def lifted(self, session: Session) -> Transformed:
+        """The same transformation as a lifted function sees it."""
+        return self.with_function(session.lift(self.function))
 
     def with_function(self, function: Callable[..., Any]) -> Transformed:
-        """The same transformation of another function (of the lifted one)."""
+        """The same transformation of another function."""
         twin = copy.copy(self)
         twin.function = function
+        twin.session = None
         return twin
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
@@ -58,38 +94,75 @@ class Transformed:
         return self if instance is None else types.MethodType(self, instance)
 
     def __repr__(self) -> str:
-        return f"<{self.origin}>"
+        return f"<{self}>"
+
+
+class Decorated(Transformed):
+    """A transformed function that bears the name, signature and docstring of the original."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        functools.update_wrapper(self, function, updated=())
 
 
 class Call:
     """One call of a transformed function, under one handler."""
 
-    __slots__ = ("function", "handler", "session")
+    __slots__ = ("followed", "function", "handler", "session", "transformed")
 
-    def __init__(self, function: Callable[..., Any], handler: Handler, owns: bool = False) -> None:
+    def __init__(self, transformed: Transformed, handler: Handler, owns: bool = False, rewrites: bool = False) -> None:
+        self.transformed = transformed
         self.handler = handler
-        self.function, self.session = lift(function, owns)
+        watch = watcher.get()
+        if watch is not None:
+            watch(handler)
+        # Taken while in use: a call inside this one, or in another thread, has a session of its own.
+        session, transformed.session = transformed.session, None
+        if session is None or session.owns != owns or not session.is_current():
+            session = Session(owns, rewrites)
+        self.session = session
+        self.function = session.lift(transformed.function)
+        self.followed: list[tuple[Any, Array, int | None]] = []
 
-    def run(self, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
-        """Call the function; whatever happens, end the handler and carry writes back."""
+    def run(self, arguments: Sequence[Any], keywords: dict[str, Any], finish: bool = True) -> Any:
+        """Call the function and finish; if it fails, also end the handler."""
         try:
             try:
-                return self.function(*arguments, **keywords)
-            finally:
-                self.session.finish(self.handler)
-        except BaseException as error:
+                result = self.function(*arguments, **keywords)
+            except BaseException:
+                self.finish()
+                raise
+            if finish:
+                self.finish()
+        except BaseException:
             self.handler.end()
-            raise user_traceback(error)
+            raise
+        return result
+
+    def finish(self) -> None:
+        """Carry writes back to the caller's arrays, which a tape must not be reading any more."""
+        for array, cell, axis in self.followed:
+            if cell._version:
+                write_back(array, cell, self.handler, axis)
+        if self.session.finish(self.handler):
+            self.transformed.session = self.session
 
     def follow(self, leaf: Any, cell: Array, axis: int | None = None) -> Array:
         """Give a caller's array a cell whose writes are carried back (a batched one's with its axis where it was)."""
         if isinstance(leaf, (np.ndarray, Array)):
-            self.session.follow(leaf, cell, axis)
+            self.followed.append((leaf, cell, axis))
         return cell
 
-    def constants(self, arguments: Sequence[Any]) -> list[Any]:
-        """Arguments that are not transformed: arrays become cells, so that they can be written."""
-        return [self.session.lift(a) for a in arguments]
+    def tree(self, structure: Any, cells: Sequence[Any]) -> Any:
+        """An argument made of stand-ins; an object with methods runs them lifted."""
+        tree = trees.unflatten(structure, cells)
+        return tree if structure is None or type(tree) in _CONTAINERS else lift_object(self.session, tree)
+
+    def constant(self, argument: Any) -> Any:
+        """An argument that is not transformed: an array becomes a cell, so that it can be written."""
+        if type(argument) is np.ndarray:
+            return self.follow(argument, Array(HOST, duplicate(argument) if self.session.owns else argument))
+        return self.constant(as_array(argument)) if is_foreign(argument) else self.session.lift(argument)
 
 
 def take_out(handler: Handler, value: Any) -> Any:
@@ -103,6 +176,9 @@ def take_out(handler: Handler, value: Any) -> Any:
     return cell.snapshot()
 
 
+_FIRST = (0,)
+
+
 class Selection:
     """Which arguments a transformation is about."""
 
@@ -111,76 +187,105 @@ class Selection:
     def __init__(self, argnums: int | Sequence[int] | None, argnames: str | Sequence[str] | None) -> None:
         if argnums is None:
             argnums = 0 if argnames is None else ()
-        names = (argnames,) if isinstance(argnames, str) else tuple(argnames or ())
-        self.single = isinstance(argnums, int) and not names
+        self.names = (argnames,) if isinstance(argnames, str) else tuple(argnames or ())
+        self.single = (isinstance(argnums, int) and not self.names) or (isinstance(argnames, str) and argnums == ())
         self.numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        self.names = names
-        if not self.numbers and not names:
+        if not self.numbers and not self.names:
             raise ValueError("no argument chosen: argnums and argnames are empty")
 
     def keys(
-        self, function: Any, arguments: Sequence[Any], keywords: dict[str, Any], origin: str
-    ) -> list[int | str]:
+        self, function: Any, arguments: Sequence[Any], keywords: dict[str, Any], origin: object
+    ) -> tuple[int | str, ...]:
         """The chosen positions and names, as they stand in this call."""
-        keys: list[int | str] = []
+        count = len(arguments)
+        if self.numbers == _FIRST and count and not self.names:
+            return _FIRST
         for number in self.numbers:
-            if not -len(arguments) <= number < len(arguments):
+            if not -count <= number < count:
                 raise TypeError(
-                    f"{origin}: argnums={number}, but the call has {len(arguments)} positional argument"
-                    f"{'s' * (len(arguments) != 1)}"
+                    f"{origin}: argnums={number}, but the call has {count} positional argument{'s' * (count != 1)}"
                 )
-            keys.append(number % len(arguments))
-        for name in self.names:
-            if name in keywords:
-                keys.append(name)
-                continue
-            names = list(inspect.signature(function).parameters)
-            if name not in names or names.index(name) >= len(arguments):
-                raise TypeError(f"{origin}: argnames={name!r} is no argument of this call")
-            keys.append(names.index(name))
-        return keys
+        keys: tuple[int | str, ...] = tuple([number % count for number in self.numbers])
+        return keys + tuple(self._key(function, name, count, keywords, origin) for name in self.names)
+
+    @staticmethod
+    def _key(function: Any, name: str, count: int, keywords: dict[str, Any], origin: object) -> int | str:
+        if name in keywords:
+            return name
+        names = list(inspect.signature(function).parameters)
+        if name not in names or names.index(name) >= count:
+            raise TypeError(f"{origin}: argnames={name!r} is no argument of this call")
+        return names.index(name)
+
+
+def in_chosen_order(keys: Sequence[int | str], keywords: dict[str, Any], found: Sequence[Any]) -> tuple[Any, ...]:
+    """Results that stand in the order of the call's arguments, in the order in which those were chosen."""
+    order: list[int | str] = [*sorted(k for k in set(keys) if isinstance(k, int)), *(k for k in keywords if k in keys)]
+    return tuple(found[order.index(key)] for key in keys)
+
+
+def split_aux(origin: object, result: Any) -> tuple[Any, Any]:
+    """The (value, aux) that a function under `has_aux` returned."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"{origin}: has_aux=True needs a function that returns (value, aux), not {result!r}")
+    return result
 
 
 def argument_name(function: Any, key: int | str) -> str:
     """How a message calls an argument: its name where there is one."""
     if isinstance(key, str):
         return key
+    code = getattr(function, "__code__", None)
+    if code is not None and key < code.co_argcount:
+        return str(code.co_varnames[key])
     try:
         return list(inspect.signature(function).parameters)[key]
     except (TypeError, ValueError, IndexError):
         return f"argument {key}"
 
 
-def differentiable_leaves(function: Any, key: int | str, value: Any, origin: str) -> tuple[list[Any], Any]:
+def differentiable_leaves(transformed: Transformed, key: int | str, value: Any) -> tuple[list[Any], Any]:
     """The leaves of an argument with respect to which one differentiates, or an error that names the bad one."""
-    leaves, structure = trees.flatten(value)
+    found, structure = trees.flatten(value)
+    leaves = [as_array(leaf) for leaf in found]
     for i, leaf in enumerate(leaves):
         if not isinstance(leaf, _ARRAYS) or not is_differentiable(leaf):
-            where = argument_name(function, key) + trees.leaf_path(value, i)
+            where = argument_name(transformed.function, key) + trees.leaf_path(value, i)
             what = f"dtype {dtype_of(leaf)}" if isinstance(leaf, (int, np.ndarray, np.generic, Array)) else repr(leaf)
             raise NonDifferentiableError(
-                f"{origin}: {where} has {what}, which has no derivative. Pass a float "
+                f"{transformed}: {where} has {what}, which has no derivative. Pass a float "
                 "(x.astype(float)), or choose other arguments with argnums."
             )
     return leaves, structure
 
 
-def as_leaf(leaf: Any) -> Any:
+def as_leaf(leaf: Any, owned: bool = False) -> Any:
     """A leaf as a handler takes it in: a plain array, a number, or a cell of its own one level out."""
     if isinstance(leaf, Array):
         cell = leaf.read()
         return cell._value if cell._handler is HOST else cell.snapshot()
-    return leaf
+    return duplicate(leaf) if owned and isinstance(leaf, np.ndarray) else leaf
 
 
-def matching_leaves(like: Any, given: Any, error: type[Exception], origin: str, what: str, of: str) -> list[Any]:
+def separate(arrays: list[Any], given: Sequence[Any] = ()) -> list[Any]:
+    """Derivatives as arrays of their own: rules pass some on unchanged, which then are one array, or the caller's."""
+    seen = {id(x) for x in given}
+    for i, x in enumerate(arrays):
+        if type(x) is np.ndarray and id(x) in seen:
+            arrays[i] = x.copy()
+        seen.add(id(x))
+    return arrays
+
+
+def matching_leaves(like: Any, given: Any, error: type[Exception], origin: object, what: str, of: str) -> list[Any]:
     """The leaves of a tangent or cotangent, which must fit `like` in structure, shapes and dtypes."""
     leaves, structure = trees.flatten(like)
     found, other = trees.flatten(given)
     if other != structure or len(found) != len(leaves):
         raise error(f"{origin}: the {what} has the structure {_outline(given)}, the {of} {_outline(like)}")
+    found = [as_array(ct) for ct in found]
     for i, (leaf, ct) in enumerate(zip(leaves, found, strict=True)):
-        expected = spec_of(leaf)
+        expected = spec_of(as_array(leaf))
         path = what + trees.leaf_path(like, i)
         if not isinstance(ct, (*_ARRAYS, int)):
             raise error(f"{origin}: {path} is {ct!r}, not an array or number")

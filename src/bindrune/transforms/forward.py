@@ -16,12 +16,22 @@ import numpy as np
 
 from ..core import trees
 from ..core.array import Array, dtype_of
-from ..core.errors import TangentError
-from ..core.handler import HOST, Handler, constant, evaluate, update
-from ..core.operation import Binary, Op, Spec, Unary, Write, arguments, is_differentiable, spec_of
-from .calls import Call, Transformed, argument_name, as_leaf, differentiable_leaves, matching_leaves, take_out
+from ..core.errors import TangentError, for_users
+from ..core.handler import HOST, Handler, constant, constants, evaluate, paused_below, update
+from ..core.operation import Binary, Op, Prepared, Spec, Unary, Write, is_differentiable, spec_of
+from .calls import (
+    Call,
+    Transformed,
+    argument_name,
+    as_leaf,
+    differentiable_leaves,
+    matching_leaves,
+    separate,
+    split_aux,
+    take_out,
+)
 
-__all__ = ["Forward", "jvp"]
+__all__ = ["Forward", "jvp", "push_forward"]
 
 
 class Forward(Handler):
@@ -33,26 +43,28 @@ class Forward(Handler):
         value = x._value
         y = op(value) if type(value) is Array else op.implementation(value)
         rule = op.rules[1]
-        if rule is None:
+        if rule is None or paused_below() > self.level:
             return constant(y)
-        return Array(self, y, rule.push((x._mark,), rule.keep((y, value))))
+        return Array(self, y, _fit(rule.push((x._mark,), rule.keep((y, value))), spec_of(y)))
 
     def binary(self, op: Binary, a: Any, b: Any) -> Array:
-        (a, b), tangents = self._open((a, b))
+        (a, b), tangents = self.open((a, b))
         y = op(a, b) if type(a) is Array or type(b) is Array else op.implementation(a, b)
         active = [i for i in range(2) if tangents[i] is not None and op.differentiable(i)]
         rule = op.rules[sum(1 << i for i in active)]
-        if rule is None:
+        if rule is None or paused_below() > self.level:
             return constant(y)
         tangent = rule.push([tangents[i] for i in active], rule.keep((y, a, b)))
         return Array(self, y, _fit(tangent, spec_of(y)))
 
     def apply(self, op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
-        values, tangents = self._open(operands)
+        if op.structured:
+            return op.answer_forward(self, operands, params)  # type: ignore[attr-defined]
+        values, tangents = self.open(operands)
         y = evaluate(op, values, params)
         active = [i for i, t in enumerate(tangents) if t is not None and op.differentiable(i)]
-        if not active:
-            return tuple(map(constant, y)) if type(y) is tuple else constant(y)
+        if not active or paused_below() > self.level:
+            return constants(y)
         if op.jvps == "self":
             moved = [
                 t if t is not None else _zeros(v) if op.differentiable(i) else v
@@ -60,13 +72,12 @@ class Forward(Handler):
             ]
             tangent = evaluate(op, moved, params)
         else:
-            specs = [spec_of(v) for v in values]
-            known = op.environment(y, values, specs, params)
             terms = []
             for i in active:
                 rule = op.jvps[op.slot(i)]
-                assert callable(rule)
-                terms.append(rule(tangents[i], *arguments(rule, known, specs, i)))
+                assert isinstance(rule, Prepared)
+                spec = spec_of(values[i])
+                terms.append(rule.rule(tangents[i], *[read(y, values, params, i, spec) for read in rule.readers]))
             if type(y) is tuple:
                 tangent = tuple(reduce(operator.add, parts) for parts in zip(*terms, strict=True))
             else:
@@ -76,7 +87,9 @@ class Forward(Handler):
         return self._cell(y, tangent)
 
     def update(self, op: Write, target: Array, operands: Sequence[Any], params: dict[str, Any]) -> Array:
-        values, tangents = self._open(operands)
+        values, tangents = self.open(operands)
+        if paused_below() > self.level:
+            tangents[0] = None
         mine = target._handler is self
         box = [target._value if mine or target._handler is HOST else target.snapshot()]
         tangent_box = [target._mark if mine else None]
@@ -97,7 +110,7 @@ class Forward(Handler):
         written = _zeros(values[0]) if tangents[0] is None else tangents[0]
         return Array(self, y, update(op, tangent_box, (written, *values[1:]), params))
 
-    def _open(self, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    def open(self, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """The operands one level out, and the tangents of those that are mine."""
         values: list[Any] = []
         tangents: list[Any] = []
@@ -141,6 +154,7 @@ class _Jvp(Transformed):
     transformation = "jvp"
 
 
+@for_users
 def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
     """The value of a function and its directional derivative (Jacobian-vector product).
 
@@ -162,35 +176,50 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     (array([1., 4.]), array([ 2., 40.]))
     """
     transformed = _Jvp(f)
-    origin = transformed.origin
     for name, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, (tuple, list)):
-            raise TangentError(f"{origin}: {name} must be a tuple or list with one entry an argument, not {given!r}")
+            raise TangentError(
+                f"{transformed}: {name} must be a tuple or list with one entry an argument, not {given!r}"
+            )
     if len(primals) != len(tangents):
-        raise TangentError(f"{origin}: {len(primals)} primals, but {len(tangents)} tangents")
-    handler = Forward(origin)
-    call = Call(f, handler)
-    given = []
-    for i, (primal, tangent) in enumerate(zip(primals, tangents, strict=True)):
-        leaves, structure = differentiable_leaves(f, i, primal, origin)
-        what = f"tangent of {argument_name(f, i)}"
-        moved = matching_leaves(primal, tangent, TangentError, origin, what, "argument")
+        raise TangentError(f"{transformed}: {len(primals)} primals, but {len(tangents)} tangents")
+    value, tangent, aux = push_forward(transformed, dict(enumerate(tangents)), primals, {}, has_aux)
+    return (value, tangent, aux) if has_aux else (value, tangent)
+
+
+def push_forward(
+    transformed: Transformed,
+    tangents: dict[int | str, Any],
+    arguments: Sequence[Any],
+    keywords: dict[str, Any],
+    has_aux: bool = False,
+) -> tuple[Any, Any, Any]:
+    """One forward pass: the value, its tangent and the auxiliary result, from tangents of some arguments."""
+    handler = Forward(transformed)
+    call = Call(transformed, handler)
+
+    def given(key: int | str, value: Any) -> Any:
+        if key not in tangents:
+            return call.constant(value)
+        leaves, structure = differentiable_leaves(transformed, key, value)
+        what = f"tangent of {argument_name(transformed.function, key)}"
+        moved = matching_leaves(value, tangents[key], TangentError, transformed, what, "argument")
         cells = [
             call.follow(x, Array(handler, as_leaf(x), t.copy() if isinstance(t, np.ndarray) else t))
             for x, t in zip(leaves, moved, strict=True)
         ]
-        given.append(trees.unflatten(structure, cells))
-    result = call.run(given, {})
+        return call.tree(structure, cells)
+
+    result = call.run([given(i, a) for i, a in enumerate(arguments)], {k: given(k, v) for k, v in keywords.items()})
     aux = None
     if has_aux:
-        result, aux = result
+        result, aux = split_aux(transformed, result)
         aux = trees.map_leaves(lambda v: take_out(handler, v), aux)
     outputs, structure = trees.flatten(result)
     values = [take_out(handler, v) for v in outputs]
-    moved = [_tangent_of(handler, v, value) for v, value in zip(outputs, values, strict=True)]
+    moved = separate([_tangent_of(handler, v, value) for v, value in zip(outputs, values, strict=True)])
     handler.end()
-    pair = (trees.unflatten(structure, values), trees.unflatten(structure, moved))
-    return (*pair, aux) if has_aux else pair
+    return trees.unflatten(structure, values), trees.unflatten(structure, moved), aux
 
 
 def _tangent_of(handler: Forward, out: Any, value: Any) -> Any:

@@ -1,0 +1,50 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Each stamp stands for an installation into .venv, repeated when pyproject.toml has changed.
+EXAMPLES := $(VENV)/.examples
+DEV := $(VENV)/.dev
+BENCH := $(VENV)/.bench
+
+.PHONY: demo test lint bench nightly clean
+
+demo: $(EXAMPLES)
+	$(BIN)/python examples/digits.py
+
+test: $(DEV)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --quiet
+
+lint: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict src
+
+bench: $(BENCH)
+	$(BIN)/python bench/eager.py
+	$(BIN)/python bench/transforms.py
+
+nightly: $(DEV)
+	BINDRUNE_PROGRAMS=2000 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --quiet
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(EXAMPLES): pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[examples]'
+	touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[dev]'
+	touch $@
+
+$(BENCH): pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[bench]'
+	$(PIP) install torch==2.13.0
+	touch $@

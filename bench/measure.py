@@ -1,0 +1,98 @@
+"""What the benchmarks share: systems that take turns in one process on one thread, and a row of the table of ratios.
+
+Import it before anything that imports NumPy: threads are chosen here, and libraries read that choice when they load.
+JAX is set to float64 here too, before arrays are made.
+"""
+
+import os
+
+# At this size threads add noise, and the systems would use different numbers of them.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+
+import gc
+import statistics
+import tracemalloc
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from time import process_time
+
+import jax
+import numpy as np
+import torch
+
+import bindrune as br
+
+__all__ = ["Calls", "begin", "check", "head", "line", "medians", "peak"]
+
+Calls = dict[str, Callable[[], object]]
+
+ROUNDS = 25
+
+jax.config.update("jax_enable_x64", True)
+torch.set_num_threads(1)
+
+
+def begin() -> None:
+    """Say what is measured."""
+    # Nobody has all these systems loaded: keep their modules out of the garbage collector's rounds.
+    gc.collect()
+    gc.freeze()
+    names = ("numpy", "autograd", "torch", "jax")
+    print(f"bindrune {br.__version__}; " + ", ".join(f"{name} {version(name)}" for name in names))
+    print("microseconds (median), and bindrune's time as a multiple of the peer's; float64")
+
+
+def head(title: str, systems: Sequence[str], bars: dict[str, float]) -> None:
+    """Print the head of a table."""
+    print(f"\n{title:38}{'bindrune':>10}" + "".join(f"{name:>24}" for name in systems))
+    if bars:
+        print(" " * 48 + "".join(f"{f'bar {bars[name]}x' if name in bars else '':>24}" for name in systems))
+
+
+def check(calls: Calls) -> None:
+    """All systems compute the same."""
+    expected = np.asarray(calls["bindrune"]())
+    for name, call in calls.items():
+        np.testing.assert_allclose(np.asarray(call()), expected, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def medians(calls: Calls, seconds: float = 0.02, rounds: int = ROUNDS) -> dict[str, float]:
+    """Seconds a call takes, by system: the systems take turns of about `seconds` each."""
+    repeats = {}
+    for name, call in calls.items():
+        start = process_time()
+        call()
+        repeats[name] = max(1, int(seconds / (process_time() - start)))
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = process_time()
+            for _ in range(repeats[name]):
+                call()
+            found[name].append((process_time() - start) / repeats[name])
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
+def peak(call: Callable[[], object]) -> int:
+    """The most memory that Python and NumPy held during a call."""
+    tracemalloc.start()
+    call()
+    memory = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return memory
+
+
+def line(title: str, times: dict[str, float], systems: Sequence[str], bars: dict[str, float]) -> str:
+    """A row of the table: microseconds, and ours over each peer's with the verdict of its bar."""
+    ours = times["bindrune"]
+    cells = [f"{title:38}{1e6 * ours:10.1f}"]
+    for name in systems:
+        if name not in times:
+            cells.append(f"{'-':>24}")
+            continue
+        ratio = ours / times[name]
+        bar = bars.get(name)
+        verdict = "" if bar is None else "pass" if ratio <= bar else "FAIL"
+        cells.append(f"{1e6 * times[name]:12.1f} {ratio:6.3f}x {verdict:4}")
+    return "".join(cells)

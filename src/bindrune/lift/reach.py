@@ -1,0 +1,29 @@
+"""What lifting reaches: the user's own Python code, and NumPy functions that are written in Python.
+
+The standard library and packages that work on plain arrays are left as they are.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+__all__ = ["implementation", "is_liftable"]
+
+_FOREIGN = frozenset(sys.stdlib_module_names - {"__main__"}) | {
+    "bindrune", "numpy", "scipy", "pandas", "xarray", "matplotlib", "sklearn", "torch", "jax", "jaxlib", "autograd",
+    "numba", "llvmlite", "optree", "tqdm", "pytest", "_pytest", "hypothesis",
+}  # fmt: skip
+
+
+def is_liftable(globals_: dict[str, Any]) -> bool:
+    """Whether code with these globals is the user's, rather than a library's that works on plain arrays."""
+    package = str(globals_.get("__name__", "")).partition(".")[0]
+    return package not in _FOREIGN
+
+
+def implementation(function: Any) -> types.FunctionType | None:
+    """The Python function behind NumPy's dispatcher, or None for one written in C."""
+    inner = getattr(function, "__wrapped__", function)
+    return inner if isinstance(inner, types.FunctionType) else None
