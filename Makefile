@@ -24,6 +24,7 @@ lint: $(DEV)
 bench: $(BENCH)
 	$(BIN)/python bench/eager.py
 	$(BIN)/python bench/transforms.py
+	$(BIN)/python bench/staging.py
 
 nightly: $(DEV)
 	BINDRUNE_PROGRAMS=2000 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --quiet

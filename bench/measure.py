@@ -1,4 +1,6 @@
-"""What the benchmarks share: systems that take turns in one process on one thread, and a row of the table of ratios.
+"""What the benchmarks share: systems that take turns in one process, and a row of the table of ratios.
+
+There is one thread, and time is the processor's, unless BENCH_THREADS asks for more; then time is the clock's.
 
 Import it before anything that imports NumPy: threads are chosen here, and libraries read that choice when they load.
 JAX is set to float64 here too, before arrays are made.
@@ -6,16 +8,18 @@ JAX is set to float64 here too, before arrays are made.
 
 import os
 
-# At this size threads add noise, and the systems would use different numbers of them.
-os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+# Threads add noise where arrays are small, and the systems would use different numbers of them.
+os.environ |= dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), os.environ.get("BENCH_THREADS", "1")
+)
+os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={str(os.environ['OMP_NUM_THREADS'] != '1').lower()}"
 
 import gc
 import statistics
 import tracemalloc
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from time import process_time
+from time import perf_counter, process_time
 
 import jax
 import numpy as np
@@ -23,14 +27,16 @@ import torch
 
 import bindrune as br
 
-__all__ = ["Calls", "begin", "check", "head", "line", "medians", "peak"]
+__all__ = ["Calls", "begin", "check", "head", "line", "medians", "peak", "verdict"]
 
 Calls = dict[str, Callable[[], object]]
 
 ROUNDS = 25
+THREADS = os.environ["OMP_NUM_THREADS"]
+CLOCK = process_time if THREADS == "1" else perf_counter
 
 jax.config.update("jax_enable_x64", True)
-torch.set_num_threads(1)
+torch.set_num_threads(int(THREADS))
 
 
 def begin() -> None:
@@ -61,16 +67,16 @@ def medians(calls: Calls, seconds: float = 0.02, rounds: int = ROUNDS) -> dict[s
     """Seconds a call takes, by system: the systems take turns of about `seconds` each."""
     repeats = {}
     for name, call in calls.items():
-        start = process_time()
+        start = CLOCK()
         call()
-        repeats[name] = max(1, int(seconds / (process_time() - start)))
+        repeats[name] = max(1, int(seconds / (CLOCK() - start)))
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            start = process_time()
+            start = CLOCK()
             for _ in range(repeats[name]):
                 call()
-            found[name].append((process_time() - start) / repeats[name])
+            found[name].append((CLOCK() - start) / repeats[name])
     return {name: statistics.median(times) for name, times in found.items()}
 
 
@@ -81,6 +87,11 @@ def peak(call: Callable[[], object]) -> int:
     memory = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return memory
+
+
+def verdict(found: float, bar: float | None) -> str:
+    """A bar and whether a figure keeps to it."""
+    return "" if bar is None else f"{bar:g}x {'pass' if found <= bar else 'FAIL'}"
 
 
 def line(title: str, times: dict[str, float], systems: Sequence[str], bars: dict[str, float]) -> str:

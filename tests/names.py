@@ -162,7 +162,7 @@ RULES = [
         "np.all(br.vmap(f)(np.zeros(2)) == 1)",
     ),
     Row(
-        "jax.pure_callback jax.ffi.ffi_call",
+        "jax.ffi.ffi_call",
         "",
         "br.primitive",
         "import math\nf = br.primitive(lambda x: np.float64(math.erf(x)))\n"
@@ -335,7 +335,7 @@ CHECKING = [
         "import io\nout = io.StringIO()\nbr.debug(np.sin, out)(0.0)\n'sin' in out.getvalue()",
     ),
     Row(
-        "jax.make_jaxpr",
+        "",
         "",
         "br.debug.record",
         "y, table = br.debug.record(np.sin)(0.0)\n[r.operation for r in table] == ['sin']",
@@ -348,7 +348,7 @@ CHECKING = [
     ),
     Row("jax.debug.print", "", "br.debug.print", "br.grad(lambda x: br.debug.print('x = {}', x) or x * x)(3.0) == 6"),
     Row(
-        "jax.debug.callback jax.experimental.io_callback",
+        "jax.debug.callback",
         "",
         "br.debug.callback",
         "seen = []\nbr.grad(lambda x: br.debug.callback(seen.append, x) or x * x)(3.0)\nseen == [3]",
@@ -411,7 +411,12 @@ ARRAYS = [
     ),
     Row("jax.device_get", "", "Nothing to do: results are arrays", "type(br.vmap(np.sin)(np.zeros(2))) is np.ndarray"),
     Row("jax.enable_x64", "", "Always", "br.grad(np.sin)(0.0).dtype == np.float64"),
-    Row("jax.eval_shape", "", "br.eval_shape"),
+    Row(
+        "jax.eval_shape jax.ShapeDtypeStruct",
+        "",
+        "br.eval_shape br.ShapeDtype",
+        "br.eval_shape(lambda x: x @ x.T, br.ShapeDtype((3, 2), float)) == br.ShapeDtype((3, 3), float)",
+    ),
 ]
 
 _TREES = [
@@ -525,9 +530,39 @@ RANDOM = [
 ]
 
 COMPILING = [
-    Row("jax.jit", "jit jit2", "br.jit"),
-    Row("jax.explain_cache_misses jax.log_compiles", "jit_stats reset_jit_stats Jit_error", ""),
-    Row("jax.disable_jit jax.ensure_compile_time_eval", "", ""),
+    Row("jax.jit", "jit jit2", "br.jit", "br.jit(lambda x: x * x)(3.0) == 9"),
+    Row(
+        "jax.explain_cache_misses jax.log_compiles",
+        "jit_stats reset_jit_stats Jit_error",
+        "The methods stats() and explain()",
+        "f = br.jit(np.sin)\n_ = f(1.0), f(2.0)\nf.stats().stagings == 1 and f.stats().hits == 1",
+    ),
+    Row(
+        "jax.disable_jit",
+        "",
+        "br.disable_jit",
+        "f = br.jit(np.sin)\nwith br.disable_jit(): _ = f(1.0)\nf.stats().stagings == 0",
+    ),
+    Row(
+        "jax.make_jaxpr",
+        "",
+        "br.make_graph",
+        "[n.op.name for n in br.make_graph(lambda x: np.sin(x) * 2)(1.0).nodes] == ['sin', 'multiply']",
+    ),
+    Row(
+        "jax.pure_callback",
+        "",
+        "br.pure_callback",
+        "f = br.jit(lambda x: br.pure_callback(np.cumsum, br.ShapeDtype((2,), float), x))\nf(np.ones(2))[1] == 2",
+    ),
+    Row(
+        "jax.experimental.io_callback",
+        "",
+        "br.io_callback",
+        "seen = []\nbr.jit(lambda x: br.io_callback(seen.append, None, x))(3.0)\nseen == [3]",
+    ),
+    Row("", "", "br.cost", "br.cost(lambda a: a @ a)(np.ones((10, 10))).flops == 2000"),
+    Row("", "", "br.progress", "sum(br.progress(range(4), disable=True)) == 6"),
     Row("jax.named_scope jax.named_call", "", ""),
     Row("jax.pmap", "pmap pmap2", "br.pmap"),
     Row("jax.shard_map jax.smap", "", "br.shard_map"),

@@ -160,6 +160,25 @@ def test_several_arguments():
     assert br.check_gradients(lambda a, b: a * np.sin(b), (2.0, 3.0)).num_checked == 2
 
 
+def test_leaves_without_derivative_stay_as_they_are():
+    p = {"w": X, "count": 3, "keep": np.array([True, False, True])}
+    double = scaled_rule(2.0)
+    check = br.check_gradients(lambda p, i: np.sum(double(p["w"])[p["keep"]]) * p["count"] + p["w"][i[0]], (p, [2]))
+    assert check.num_checked == 3
+    assert [(m.argument, m.index) for m in check.failed_indices] == [("p['w']", (2,)), ("p['w']", (0,))]
+    with pytest.raises(br.NonDifferentiableError, match="n has dtype int64"):
+        br.check_gradient(lambda n: n * 2.0, 3)
+
+
+def test_arrays_of_other_libraries_are_read():
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    close(br.finite_diff(lambda x: np.sum(x**2), x), [2, 4])
+    close(br.finite_diff_jacobian(lambda x: x**2, x), [[2, 0], [0, 4]])
+    assert br.check_gradient(lambda x: np.sum(x**2), x).passed
+    br.check_grads(lambda x: x**2, (x,), order=2)
+
+
 def test_tolerances_of_a_check():
     almost = scaled_rule(1.005)
     assert br.check_gradient(lambda x: np.sum(almost(x)), X, rtol=1e-2, atol=1e-2).passed
@@ -207,6 +226,24 @@ def test_complex_arguments_follow_the_conventions_of_grad():
     z = np.array([1.0 + 2.0j, -0.5j])
     close(br.finite_diff(lambda z: np.sum(np.abs(z) ** 2), z), br.grad(lambda z: np.sum(np.abs(z) ** 2))(z), rtol=1e-9)
     close(br.finite_diff_jacobian(lambda z: z * z, z), np.diag(2 * z), rtol=1e-9, atol=1e-9)
+
+
+def test_a_complex_result_of_complex_arguments_counts_by_its_real_part():
+    z = np.array([1.0 + 2.0j, -0.5j])
+    for function in (lambda z: np.sum(z**3), lambda z: np.sum(np.abs(z) * z)):
+        close(br.finite_diff(function, z), br.grad(function)(z), rtol=1e-8)
+        assert br.check_gradient(function, z).passed
+    with pytest.raises(br.NonScalarOutputError, match=r"an array of shape \(\) and dtype complex128"):
+        br.finite_diff(lambda x: x * 1j, 1.0)
+
+
+def test_finite_differences_in_lanes():
+    lanes = np.stack([X, -X])
+    for method in METHODS:
+        found = br.vmap(lambda x, method=method: br.finite_diff(lambda x: np.sum(np.exp(x) * x), x, method))(lanes)
+        close(found, np.exp(lanes) * (1 + lanes), rtol=1e-5)
+    with pytest.raises(TypeError, match="disagree with its differences"):
+        br.vmap(lambda x: br.finite_diff(lambda x: np.sum(np.abs(x) * x), x, "complex"))(lanes)
 
 
 def test_steps_suit_the_precision_and_the_size():

@@ -476,6 +476,42 @@ def test_functions_with_rules_of_their_own_are_opaque_to_a_policy(policy):
     close(br.grad(inside)(X), br.grad(lambda x: br.jvp(f, (x,), (x,))[1] + br.grad(f)(x) @ x)(X), rtol=1e-9)
 
 
+@br.custom_vjp
+def sine(x):
+    return np.sin(x)
+
+
+sine.defvjp(lambda x: (np.sin(x), np.cos(x)), lambda cosine, ct: (ct * cosine,))
+
+
+@br.custom_vjp
+def hundredfold(x):
+    """The rule is wrong on purpose, which shows where it is used."""
+    return x * x
+
+
+hundredfold.defvjp(lambda x: (x * x, x), lambda x, ct: (100 * x * ct,))
+
+
+@policies
+@pytest.mark.parametrize("rule", [sine, hundredfold])
+def test_a_reverse_rule_inside_is_followed_in_every_order(rule, policy):
+    f = lambda x: weigh(np.tanh(W @ rule(x * x)) * x)  # noqa: E731
+    checkpointed = br.checkpoint(f, policy=policy)
+    nested = br.checkpoint(lambda x: weigh(np.tanh(W @ br.checkpoint(rule)(x * x)) * x), policy=policy)
+    hessian = br.hessian(f)(X)
+    for g in (checkpointed, nested):
+        close(br.grad(g)(X), br.grad(f)(X), rtol=1e-12)
+        for outer in (br.jacfwd, br.jacrev):
+            close(outer(br.grad(g))(X), hessian, rtol=1e-9)
+        close(br.hessian(g)(X), hessian, rtol=1e-9)
+        close(br.hvp(g, (X,), (X,)), hessian @ X, rtol=1e-9)
+        close(br.vmap(br.jacfwd(br.grad(g)))(np.stack([X, 2 * X]))[0], hessian, rtol=1e-9)
+        close(br.jacfwd(br.jacfwd(br.grad(g)))(X), br.jacfwd(br.jacfwd(br.grad(f)))(X), rtol=1e-9)
+        with pytest.raises(br.UnsupportedError, match="forward mode"):
+            br.jvp(g, (X,), (X,))
+
+
 def test_less_memory():
     x = np.linspace(0, 1, 20_000)
 

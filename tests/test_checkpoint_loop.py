@@ -52,6 +52,16 @@ def test_second_derivatives_of_a_loop_in_all_orders():
             close(outer(inner(f))(0.3), expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("states", [None, 1, 2])
+def test_a_reverse_rule_inside_is_followed_in_every_order(states):
+    sine = br.custom_vjp(np.sin)
+    sine.defvjp(lambda x: (np.sin(x), np.cos(x)), lambda cosine, ct: (ct * cosine,))
+    f = lambda x: br.checkpoint_loop(lambda i, s: sine(s) * (x + i), 6, x, states)  # noqa: E731
+    plain = lambda x: br.checkpoint_loop(lambda i, s: np.sin(s) * (x + i), 6, x, states)  # noqa: E731
+    for outer in (br.grad, br.jacfwd):
+        close(outer(br.grad(f))(0.3), br.grad(br.grad(plain))(0.3), rtol=1e-9)
+
+
 def test_maps_of_loops_and_loops_of_maps():
     lanes = np.array([0.1, 0.3, 0.8])
     expected = [br.grad(unrolled(6))(x) for x in lanes]

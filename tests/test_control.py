@@ -89,9 +89,9 @@ def test_switch():
 
 def test_what_cond_and_switch_refuse():
     mapped = br.vmap(lambda x: br.cond(x > 0, lambda: (x, x), lambda: x))
-    with pytest.raises(TypeError, match=r"br.cond: the results have different structures"):
+    with pytest.raises(TypeError, match=r"the conditional expression has another structure"):
         mapped(X)
-    with pytest.raises(TypeError, match=r"br.cond: the results have different shapes: \(2,\) and \(\)"):
+    with pytest.raises(TypeError, match=r"has shape \(2,\) on one side and \(\) on the other"):
         br.vmap(lambda x: br.cond(x > 0, lambda: x * np.ones(2), lambda: x))(X)
     for index in (3, -1):
         with pytest.raises(IndexError, match=rf"br.switch: index {index} is out of range for 3 branches"):

@@ -318,6 +318,32 @@ def test_captured_by_an_object_a_partial_and_a_container():
     check(lambda w: lambda x: (lambda y: y * w)(x))
 
 
+def test_what_is_captured_may_change_between_calls():
+    class Scale:
+        __slots__ = ("by",)
+
+    def make():
+        scale, kept, factor = Scale(), [], 1.0
+
+        def scaled(x):
+            return scale.by * x * kept[0] * factor
+
+        custom = br.custom_vjp(scaled)
+        custom.defvjp(lambda x: (scaled(x), None), lambda _, ct: (ct * scale.by * kept[0] * factor,))
+
+        def f(w, x, on):
+            nonlocal factor
+            scale.by, kept[:], factor = (w, [2.0], 5.0) if on else (3.0, [w, w], 7.0)
+            return custom(x)
+
+        return f
+
+    f, other = make(), make()
+    for g in (f, other, f):
+        close(br.grad(g, argnums=(0, 1))(4.0, 0.5, True), [0.5 * 2 * 5, 4 * 2 * 5])
+        close(br.grad(g, argnums=(0, 1))(4.0, 0.5, False), [3 * 0.5 * 7, 3 * 4 * 7])
+
+
 def test_one_custom_function_captures_another():
     def f(w, x):
         inner = layer_with("jvp")(w)
@@ -422,6 +448,19 @@ def test_without_gradients():
     close(br.jvp(with_pause, (3.0,), (1.0,))[1], 9)
     close(br.grad(lambda x: br.no_grad(hundredfold)(x) * x)(3.0), 3)
     close(br.grad(lambda x: halved(br.stop_gradient(x)) * x)(3.0), 9)
+
+
+def test_a_call_that_no_derivative_follows_runs_the_function_alone():
+    runs = []
+
+    @br.custom_jvp
+    def f(x):
+        runs.append("function")
+        return x * x
+
+    f.defjvp(lambda primals, tangents: (f(primals[0]), runs.append("rule") or 2 * primals[0] * tangents[0]))
+    close(br.grad(lambda x: f(np.ones(3)) @ f(x))(X), 2 * X)
+    assert runs == ["function", "function", "rule"]
 
 
 def test_a_rule_that_takes_derivatives_itself():

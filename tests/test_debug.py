@@ -89,6 +89,45 @@ def test_a_gradient_outside_shows_what_comes_back_through_the_operations():
     assert "of float64[3] [2. 2. 2.]" in lines[1]
 
 
+def recurrence(x):
+    """Writes constants and values, through a view too, in loops of which one ends on a value."""
+    out = np.zeros(4)
+    out[0] = x[0]
+    for i in range(1, 4):
+        out[i] = np.sin(out[i - 1]) * x[i % 3]
+        out[i:] += x[0]
+    view = out[1:].reshape(-1)
+    view[0] = 3.0
+    view *= x[1]
+    total = 0.0
+    while total < 1:
+        total += abs(out[0]) + 0.3
+    np.add.at(out, [0, 0], x[:2])
+    return np.sum(out**2) + total
+
+
+NESTED = {
+    "debug-of-grad": lambda debug: debug(br.grad(recurrence)),
+    "grad-of-debug": lambda debug: br.grad(debug(recurrence)),
+    "debug-of-grad-of-debug": lambda debug: debug(br.grad(debug(recurrence))),
+    "debug-of-debug": lambda debug: debug(debug(br.grad(recurrence))),
+    "checkpoint-of-debug": lambda debug: br.grad(br.checkpoint(debug(recurrence))),
+    "map-of-debug": lambda debug: lambda x: br.vmap(br.grad(debug(recurrence)))(x[None])[0],
+    "debug-of-map": lambda debug: lambda x: debug(br.vmap(br.grad(recurrence)))(x[None])[0],
+}
+
+
+@pytest.mark.parametrize("way", NESTED.values(), ids=NESTED)
+def test_writes_and_loops_nested(way):
+    gradient, lines = shown(lambda debug: way(debug)(X))
+    assert (gradient == br.grad(recurrence)(X)).all()
+    operations = {re.sub(r"^(forward|backward) (pullback of )?", "", line.split(" -> ")[0]) for line in lines}
+    assert operations >= set("getitem setitem add_at multiply sin sum absolute add".split())
+    first = recurrence.__code__.co_firstlineno
+    numbers = {int(line.rsplit(f"{__file__}:")[1].split(",")[0]) for line in lines}
+    assert numbers <= {*range(first, first + 16)}
+
+
 def test_orders_nest():
     second = br.grad(br.grad(lambda x: np.sin(x) * x))(0.7)
     for way in (
@@ -168,6 +207,35 @@ def test_an_operation_of_several_results_comes_back_once():
     assert sum("pullback of eigh" in line for line in lines) == 1
 
 
+def test_what_comes_back_through_a_write_is_shown():
+    def f(x):
+        y = np.zeros(2)
+        y[0] = x
+        y[1] = 5.0
+        return np.sum(y * y)
+
+    _, lines = shown(lambda debug: br.grad(debug(f))(3.0))
+    assert all(line.startswith(("forward ", "backward ")) for line in lines)
+    backward = [line for line in lines if "pullback of setitem" in line]
+    assert [line.split("  at ")[0] for line in backward] == [
+        "backward pullback of setitem -> float64 10  of float64 10",
+        "backward pullback of setitem -> float64 6  of float64 6",
+    ]
+    assert [line.split(" at ")[-1] for line in backward] == [line_of(f, 3), line_of(f, 2)]
+
+
+def test_operations_on_constants_alone_are_not_shown():
+    def f(x):
+        y = np.zeros(3) + np.cos(1.0)
+        y[1] = 2.0
+        y[0] = x
+        y[2] = 3.0
+        return y[1]
+
+    _, lines = shown(lambda debug: debug(f)(1.5))
+    assert [line.split(" -> ")[0] for line in lines] == ["setitem", "setitem", "getitem"]
+
+
 def test_printing_goes_to_standard_output_by_default(capsys):
     br.debug(np.sin)(0.0)
     assert capsys.readouterr().out.startswith("sin -> float64 0  of float 0  at ")
@@ -223,6 +291,22 @@ def test_a_table_as_a_page(tmp_path):
     assert "http" not in text
 
 
+def test_a_page_and_a_table_of_writes_and_loops(tmp_path):
+    result, table = br.debug.record(br.grad(recurrence))(X)
+    assert (result == br.grad(recurrence)(X)).all()
+    assert len(str(table).splitlines()) == len(table) + 1
+    table.to_html(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text.count('<div class="op">') == len(table)
+    assert text.count("<details") == text.count("</details>")
+    assert re.findall(r"<summary>(.*?)</summary>", text) == [
+        "forward pass",
+        "recurrence",
+        "backward pass",
+        "recurrence",
+    ]
+
+
 def test_a_page_escapes_what_it_shows(tmp_path):
     _, table = br.debug.record(lambda x: np.sin(x))(0.5)
     table.to_html(tmp_path / "page.html")
@@ -253,6 +337,18 @@ def test_a_profile_of_a_gradient_counts_for_the_lines_differentiated():
     calls = {usage.name: usage.calls for usage in forward.lines}
     for usage in both.lines:
         assert usage.calls > calls.get(usage.name, 0)
+
+
+def test_a_profile_of_writes_and_loops():
+    for function in (recurrence, br.grad(recurrence)):
+        result, profile = br.debug.profile(function)(X)
+        assert np.all(result == function(X))
+        assert all(usage.name.endswith("in recurrence") for usage in profile.lines)
+    gradient, profile = br.grad(br.debug.profile(recurrence), has_aux=True)(X)
+    assert (gradient == br.grad(recurrence)(X)).all()
+    calls = {usage.name: usage.calls for usage in profile.operations}
+    for name in ("getitem", "setitem", "add_at", "sin"):
+        assert calls[f"pullback of {name}"] == calls[name]
 
 
 # ------------------------------------------------------------------------------------ print, callback and breakpoint

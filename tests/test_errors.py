@@ -73,7 +73,7 @@ def test_an_argument_without_derivative(argument, where):
 def test_an_integer_argument_of_vjp_and_jvp():
     with pytest.raises(br.NonDifferentiableError, match=r"br\.vjp of .*weighted_sum.*: w has dtype int64"):
         br.vjp(weighted_sum, np.ones(3), np.arange(3))
-    with pytest.raises(br.NonDifferentiableError, match=r"br\.jvp of .*weighted_sum.*: w has dtype int64"):
+    with pytest.raises(br.TangentError, match=r"br\.jvp of .*weighted_sum.*: tangent of w is not zero.* int64"):
         br.jvp(weighted_sum, (np.ones(3), np.arange(3)), (np.ones(3), np.arange(3)))
 
 
@@ -206,13 +206,13 @@ def test_python_cannot_read_a_value_that_differs_between_lanes(read):
 @pytest.mark.parametrize(
     "freeze",
     [
-        lambda x: math.fsum([x, x]),
+        lambda x: math.frexp(x)[0],
         lambda x: "%f" % x,  # noqa: UP031
         lambda x: np.frombuffer(np.array([1.0]).tobytes()) + memoryview(x),
         lambda x: float.__call__(x),
         lambda x: x.tobytes(),
     ],
-    ids=["fsum", "percent-format", "buffer", "float", "tobytes"],
+    ids=["frexp", "percent-format", "buffer", "float", "tobytes"],
 )
 def test_code_that_would_see_a_frozen_constant(freeze):
     with pytest.raises((br.UnreachableError, TypeError)):
@@ -221,11 +221,11 @@ def test_code_that_would_see_a_frozen_constant(freeze):
 
 def test_an_unreachable_function_names_line_transformation_and_remedy():
     def loss(x):
-        return math.fsum([x, x])
+        return math.frexp(x)[0]
 
     with pytest.raises(
         br.UnreachableError,
-        match=r"test_errors\.py:\d+, in loss: float\(\) .*br\.grad of .*loss.*Use the NumPy function",
+        match=r"test_errors\.py:\d+, in loss: math\.frexp.*: float\(\) .*br\.grad of .*loss.*Use the NumPy function",
     ):
         br.grad(loss)(2.0)
 

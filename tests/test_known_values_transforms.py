@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from itertools import product
 
 import numpy as np
@@ -133,7 +134,13 @@ def test_case_84_a_reverse_rule():
     close(br.grad(lambda x: np.sum(sine(x)))(X), np.cos(X))
     close(br.grad(lambda x: sine(x) * sine(x))(0.4), 2 * np.sin(0.4) * np.cos(0.4))
     close(br.grad(lambda x: x + np.sum(sine(X)))(0.4), 1)
+    # not differentiated: the function itself, not its rule
     close(sine(X), np.sin(X))
+    runs = []
+    counted = br.custom_vjp(lambda x: runs.append("function") or 2 * x)
+    counted.defvjp(lambda x: runs.append("forward") or (2 * x, None), lambda _, ct: (runs.append("back") or 2 * ct,))
+    close(counted(3.0), 6)
+    assert runs == ["function"]
 
 
 def test_case_85_a_rule_of_two_arguments():
@@ -189,7 +196,9 @@ def test_case_88_a_checkpoint():
 
         return f
 
-    close(br.value_and_grad(block(w))(X)[1], w * np.cos(w * X))
+    value, gradient = br.value_and_grad(block(w))(X)
+    close(value, np.sum(np.sin(w * X)))
+    close(gradient, w * np.cos(w * X))
     assert len(runs) == 2
     value, gradient = br.value_and_grad(lambda w: block(w)(X))(w)
     close(value, np.sum(np.sin(w * X)))
@@ -292,8 +301,23 @@ def test_case_98_complex_functions():
     close(br.grad(lambda z: np.real((z - c) * np.conj(z - c)))(z), 2 * (z - c))
     close(br.grad(lambda z: np.real(c * z))(z), np.conj(c))
     zs = X + 1j * X[::-1]
+    # of the real part, where the result is complex
+    close(br.grad(lambda z: np.sum(z**2))(zs), np.conj(2 * zs))
     close(br.grad(lambda z: np.real(np.sum(z**2)))(zs), np.conj(2 * zs))
-    # the plain transpose
+    # the derivative itself, and the plain transpose
+    close(br.grad(lambda z: np.sum(z**2), holomorphic=True)(zs), 2 * zs)
     close(br.vjp(lambda z: np.sum(z**2), zs)[1](1.0 + 0j)[0], 2 * zs)
     f = lambda z: np.exp(z) * z[0]  # noqa: E731
     close(br.jacrev(f, holomorphic=True)(zs), br.jacfwd(f, holomorphic=True)(zs))
+
+
+# ------------------------------------------------------------------------------------------------------------ debugging
+
+
+def test_case_99_a_log_of_operations():
+    f = lambda x: np.sum(x * x)  # noqa: E731
+    for debugged in (lambda file: br.grad(br.debug(f, file=file)), lambda file: br.debug(br.grad(f), file=file)):
+        stream = io.StringIO()
+        assert (debugged(stream)(X) == br.grad(f)(X)).all()
+        assert "multiply ->" in stream.getvalue()
+        assert "sum ->" in stream.getvalue()

@@ -176,6 +176,29 @@ def test_case_82_gradients_of_a_linear_model_for_each_sample():
 
     gradient = br.grad(loss, argnums=(0, 1))
     by_w, by_b = br.vmap(gradient, in_axes=(None, None, 0, 0))(*params, x, y)
+    assert by_w.shape == (8, 3)
+    assert by_b.shape == (8,)
     looped = [gradient(*params, x[i], y[i]) for i in range(8)]
     close(by_w, np.stack([w for w, _ in looped]), rtol=1e-12)
     close(by_b, np.stack([b for _, b in looped]), rtol=1e-12)
+
+
+def test_case_83_draws_in_lanes():
+    key = br.random.key(7)
+    draw = lambda key: br.random.normal(key, (3,))  # noqa: E731
+    assert (draw(key) == draw(br.random.key(7))).all()
+    keys = br.random.split(key, 4)
+    assert (br.vmap(draw)(keys) == np.stack([draw(keys[i]) for i in range(4)])).all()
+    lanes = br.vmap(lambda x: x + draw(key))(np.zeros(4))
+    assert (lanes == draw(key)).all()
+
+
+def test_case_83_the_gradient_of_dropout():
+    key = br.random.key(7)
+
+    def dropout(x):
+        return np.sum(np.where(br.random.bernoulli(key, 0.5, x.shape), x, 0.0))
+
+    mask = br.random.bernoulli(key, 0.5, (20,))
+    assert 0 < np.sum(mask) < 20
+    close(br.grad(dropout)(np.linspace(1, 2, 20)), mask.astype(float))

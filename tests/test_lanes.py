@@ -396,3 +396,25 @@ def test_masks_that_differ_between_lanes():
     np.testing.assert_allclose(br.vmap(br.grad(masked_stores))(POINTS), slopes)
     with pytest.raises(br.TracedConditionError):
         br.vmap(lambda x: np.sum(x[x > 0]))(np.outer(POINTS, POINTS))
+
+
+def test_lanes_that_part_at_an_exception_say_so():
+    def guarded(x):
+        try:
+            if x > 0:
+                raise ValueError("positive")
+        except Exception:
+            return 10 * x
+        return x
+
+    with pytest.raises(br.TracedConditionError, match=r"ValueError \(positive\) is raised in some lanes only"):
+        br.vmap(guarded)(np.array([-1.0, 2.0]))
+    np.testing.assert_array_equal(br.vmap(guarded)(np.array([1.0, 2.0])), [10.0, 20.0])
+    with pytest.raises(ValueError, match="positive"):
+        br.vmap(lambda x: guarded_outside(x))(np.array([-1.0, 2.0]))
+
+
+def guarded_outside(x):
+    if x > 0:
+        raise ValueError("positive")
+    return x

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from numpy import sin, zeros
+from numpy import full, ones, sin, zeros
 
 import bindrune as br
 
@@ -35,6 +35,16 @@ def test_names_imported_from_numpy():
         return out.sum()
 
     assert br.grad(f)(0.5) == pytest.approx(np.cos(0.5))
+
+
+def test_names_imported_from_numpy_that_numpy_wrote_in_python():
+    def f(x):
+        y, z = ones(3), full((2, 2), 0.5)
+        y[0] = x
+        z[1] = y[0] * 2
+        return np.sum(y * y) + np.sum(z)
+
+    assert br.grad(f)(3.0) == 10.0
 
 
 def test_math_functions():

@@ -391,3 +391,14 @@ def test_many_scalar_writes_keep_the_value(n):
         return np.sum(out)
 
     assert br.grad(f)(2.0) == n * (n - 1) / 2
+
+
+def test_rows_counted_from_both_ends_are_no_run():
+    weights = np.arange(6.0).reshape(2, 3)
+
+    def f(a):
+        return np.sum(weights * np.stack([a[-1], a[0]]))
+
+    a = np.linspace(-1.0, 1.0, 6).reshape(2, 3)
+    assert br.value_and_grad(f)(a)[0] == f(a)
+    np.testing.assert_array_equal(br.grad(f)(a), weights[::-1])

@@ -10,6 +10,8 @@ from scipy import special, stats
 
 import bindrune as br
 from bindrune.ops.random import encipher
+from bindrune.random import key as key_of
+from bindrune.random import normal
 from expect import close, difference_gradient
 from random_streams import ANSWERS, DRAWS, KEY
 
@@ -379,6 +381,66 @@ def test_a_sample_can_be_written_into():
         return np.sum(sample * sample)
 
     close(br.grad(loss)(3.0, KEY), 6.0)
+
+
+def ways_to_draw():
+    """Samples from a key made inside, found in every way that a function can find a sampler."""
+
+    def by_module():
+        return br.random.normal(br.random.key(7), (3,))
+
+    def by_name():
+        return normal(key_of(7), (3,))
+
+    def by_import():
+        from bindrune.random import key
+        from bindrune.random import normal as draw
+
+        return draw(key(7), (3,))
+
+    def by_import_of_all():
+        import bindrune
+
+        return bindrune.random.normal(bindrune.random.key(7), (3,))
+
+    def by_container():
+        return br.random.normal(CONTAINER["key"], (3,))
+
+    def by_split():
+        return np.stack([br.random.normal(k) for k in br.random.split(br.random.key(7), 3)])
+
+    return [by_module, by_name, by_import, by_import_of_all, by_container, by_split]
+
+
+CONTAINER = {"key": br.random.key(7)}
+
+
+@pytest.mark.parametrize("sample", ways_to_draw(), ids=lambda sample: sample.__name__)
+def test_a_sample_from_a_key_made_inside_can_be_written_into(sample):
+    def loss(x):
+        drawn = sample()
+        kept = drawn[1] * 1.0
+        drawn[0] = x[0]
+        drawn *= x
+        return np.sum(drawn * drawn) * kept
+
+    x = np.array([0.5, -1.2, 2.0])
+    drawn = sample()
+    expected = np.array([4 * x[0] ** 3, *(2 * x[1:] * drawn[1:] ** 2)]) * drawn[1]
+    close(br.grad(loss)(x), expected)
+    close(br.jacfwd(loss)(x), expected)
+    close(br.vmap(br.grad(loss))(x[None])[0], expected)
+
+
+def test_an_index_drawn_inside():
+    def f(x):
+        order = br.random.permutation(br.random.key(3), 3)
+        out = np.zeros(3)
+        out[order] = x
+        out[br.random.randint(br.random.key(4), (), 0, 3)] *= 2
+        return out
+
+    close(br.jacrev(f)(np.ones(3)).sum(axis=1), f(np.ones(3)))
 
 
 # ----------------------------------------------------------------------------------------------------- distributions

@@ -1,4 +1,4 @@
-"""Transformations of ordinary NumPy functions: derivatives and batching.
+"""Transformations of ordinary NumPy functions: derivatives, batching and compilation.
 
 >>> import numpy as np, bindrune as br
 >>> br.grad(lambda x: np.sum(np.sin(x) * x))(np.array([0.0, 1.0]))
@@ -15,11 +15,13 @@ from .core.errors import (
     CotangentError,
     EscapedValueError,
     GradientCheckError,
+    GraphError,
     KeyReuseWarning,
     MutationError,
     NonDifferentiableError,
     NonFiniteError,
     NonScalarOutputError,
+    StaticArgumentError,
     TangentError,
     TracedConditionError,
     UnreachableError,
@@ -63,6 +65,17 @@ from .transforms.vectorize import vectorize
 
 if TYPE_CHECKING:
     from . import random, tree
+    from .compile.interface import (
+        ShapeDtype,
+        cost,
+        disable_jit,
+        eval_shape,
+        io_callback,
+        jit,
+        make_graph,
+        progress,
+        pure_callback,
+    )
 
 __all__ = [
     "BatchSizeError",
@@ -70,11 +83,14 @@ __all__ = [
     "CotangentError",
     "EscapedValueError",
     "GradientCheckError",
+    "GraphError",
     "KeyReuseWarning",
     "MutationError",
     "NonDifferentiableError",
     "NonFiniteError",
     "NonScalarOutputError",
+    "ShapeDtype",
+    "StaticArgumentError",
     "TangentError",
     "TracedConditionError",
     "UnreachableError",
@@ -90,6 +106,7 @@ __all__ = [
     "checkpoint_loop",
     "checkpoint_name",
     "cond",
+    "cost",
     "custom_jvp",
     "custom_linear_solve",
     "custom_root",
@@ -98,6 +115,8 @@ __all__ = [
     "debug",
     "debug_nans",
     "detach",
+    "disable_jit",
+    "eval_shape",
     "finite_diff",
     "finite_diff_jacobian",
     "fixed_point",
@@ -105,19 +124,24 @@ __all__ = [
     "grad",
     "hessian",
     "hvp",
+    "io_callback",
     "jacfwd",
     "jacobian",
     "jacrev",
+    "jit",
     "jvp",
     "linear_transpose",
     "linearize",
+    "make_graph",
     "map",
     "no_grad",
     "pmax",
     "pmean",
     "pmin",
     "primitive",
+    "progress",
     "psum",
+    "pure_callback",
     "random",
     "remat",
     "save_everything",
@@ -141,8 +165,16 @@ __all__ = [
 __version__ = "0.1.0"
 
 
+_COMPILED = frozenset(
+    "ShapeDtype cost disable_jit eval_shape io_callback jit make_graph progress pure_callback".split()
+)
+"""What is defined where functions are staged, which is imported when it is first asked for."""
+
+
 def __getattr__(name: str) -> Any:
     """The public modules that import SciPy or optree, when they are first asked for."""
     if name in ("random", "tree"):
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _COMPILED:
+        return getattr(importlib.import_module(f"{__name__}.compile.interface"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ from .numpy import (  # noqa: F401
     creation,
     elementwise,
     fourier,
+    iteration,
     joining,
     linalg,
     methods,

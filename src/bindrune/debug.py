@@ -21,7 +21,8 @@ class Debug:
 
     Args:
         f: any function of NumPy arrays, numbers and trees of them.  Shown are operations on what depends on its
-            arguments.
+            arguments, and writes into arrays that do so far.  Not shown is what `f` does with constants alone, such
+            as ``np.zeros(3)`` or the sine of a number it was written with; what is passed as an argument is shown.
         file: where to print; standard output by default.
 
     Returns:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import bindrune.random  # noqa: F401  (defines its operations)
+import bindrune.compile.jit
+import bindrune.random  # noqa: F401  (both define operations)
 from bindrune.core.operation import Op, Row, is_differentiable, registry
 from bindrune.scipy import special
 

@@ -27,7 +27,18 @@ if TYPE_CHECKING:
 
     _attached: Any = None
 
-__all__ = ["Array", "View", "concrete", "dtype_of", "duplicate", "is_scalar", "peek", "unshare"]
+__all__ = [
+    "Array",
+    "View",
+    "concrete",
+    "dtype_of",
+    "duplicate",
+    "is_numeric",
+    "is_scalar",
+    "is_staged",
+    "peek",
+    "unshare",
+]
 
 
 class Array:
@@ -207,12 +218,24 @@ def concrete(value: Any) -> Any:
     return value
 
 
+def is_staged(value: Any) -> bool:
+    """Whether a value is one that only the running program has."""
+    while isinstance(value, Array):
+        value = value.read()
+        if value._handler.symbolic:
+            return True
+        value = value._value
+    return False
+
+
 def is_scalar(value: Any) -> bool:
     """Whether plain NumPy would have a number here (immutable), rather than an array of no dimensions.
 
     A lane of no dimensions looks like a number, but what has been written is an array.
     """
-    return not (isinstance(peek(value), np.ndarray) or (isinstance(value, Array) and value.root._version))
+    if isinstance(value, Array) and (value.root._version or value.shape):
+        return False
+    return not isinstance(peek(value), np.ndarray)
 
 
 _NUMBERS: dict[type, np.dtype[Any]] = {
@@ -231,3 +254,8 @@ def dtype_of(value: Any) -> np.dtype[Any]:
         known = _NUMBERS.get(type(value))
         dtype = known if known is not None else np.asarray(value).dtype
     return dtype
+
+
+def is_numeric(dtype: np.dtype[Any]) -> bool:
+    """Whether arrays of a dtype hold numbers, rather than objects, records, text or dates."""
+    return dtype.kind in "biufc" or (dtype.kind == "V" and dtype.names is None)

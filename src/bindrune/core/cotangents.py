@@ -13,6 +13,7 @@ import numpy as np
 
 from .array import Array
 from .handler import HOST, write
+from .specs import zeros
 
 if TYPE_CHECKING:
     from .operation import Spec, Write
@@ -67,7 +68,7 @@ class Sparse(Contribution):
         self.params = params
 
     def add_to(self, slot: Any) -> Buffer:
-        buffer = Buffer(np.zeros(self.spec.shape, self.spec.dtype)) if slot is None else own(slot)
+        buffer = Buffer(zeros(self.spec)) if slot is None else own(slot)
         buffer.write(self.write, self.operands, self.params)
         return buffer
 

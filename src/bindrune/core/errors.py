@@ -18,15 +18,18 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 __all__ = [
+    "REWRITTEN",
     "BatchSizeError",
     "BindruneError",
     "CotangentError",
     "EscapedValueError",
     "GradientCheckError",
+    "GraphError",
     "MutationError",
     "NonDifferentiableError",
     "NonFiniteError",
     "NonScalarOutputError",
+    "StaticArgumentError",
     "TangentError",
     "TracedConditionError",
     "UnreachableError",
@@ -42,6 +45,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _NUMPY = os.path.dirname(os.path.abspath(np.__file__))
+_SCIPY = os.path.join(os.path.dirname(_NUMPY), "scipy")
 
 
 class BindruneError(Exception):
@@ -144,7 +148,7 @@ class UnreachableError(BindruneError, TypeError):
 
     Fails::
 
-        br.grad(lambda x: math.fsum([x, x]))(2.0)
+        br.grad(lambda x: math.frexp(x)[0])(2.0)
 
     Remedy: use the NumPy function of that name, or wrap the foreign code with rules of its own.
     """
@@ -193,6 +197,22 @@ class GradientCheckError(BindruneError, AssertionError):
     """
 
 
+class GraphError(BindruneError, ValueError):
+    """A graph, or the text of one, is not a program.
+
+    Cause: a graph was built or changed by hand, or its text was, and a value is used where it is not defined, or has
+    another type than its operation gives; or the text holds what text cannot say (an abbreviated array, an object).
+
+    Fails::
+
+        from bindrune.graph.text import parse
+        parse("main(%0: f64[3]): %1: f64[3] = sin(%0) return %1")
+
+    Remedy: the message names the graph, the node and the user's line, and what is wrong there.  Text that is to be
+    parsed comes from `to_text`, with one node on each line.
+    """
+
+
 class NonFiniteError(BindruneError, FloatingPointError):
     """Under `debug_nans` a value or a derivative is infinite or not a number.
 
@@ -203,6 +223,19 @@ class NonFiniteError(BindruneError, FloatingPointError):
 
     Remedy: the message names the operation, the user's line and the element; keep the operand away from the point
     (`np.where`, `np.maximum`, a small constant inside the root or logarithm).
+    """
+
+
+class StaticArgumentError(BindruneError, TypeError):
+    """A static argument of `jit` cannot be compared by value.
+
+    Cause: static arguments are part of what a staged function is known by, and need a hash that does not change.
+
+    Fails::
+
+        br.jit(lambda x, sizes: x.reshape(sizes), static_argnums=1)(np.ones(4), [2, 2])
+
+    Remedy: pass a tuple instead of a list, or leave the argument traced.
     """
 
 
@@ -222,8 +255,8 @@ class KeyReuseWarning(UserWarning):
 
 
 def is_engine(code: CodeType) -> bool:
-    """Whether code belongs to bindrune itself or to NumPy, rather than to the user."""
-    return code.co_filename.startswith((_PACKAGE, _NUMPY))
+    """Whether code belongs to bindrune itself, to NumPy or to SciPy, rather than to the user."""
+    return code.co_filename.startswith((_PACKAGE, _NUMPY, _SCIPY))
 
 
 def user_frames() -> Iterator[FrameType]:
@@ -248,7 +281,19 @@ def user_line() -> str:
     frame = _user_frame()
     if frame is None:
         return "<unknown line>"
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {_written_name(frame)}"
+
+
+REWRITTEN = "_of_lanes"
+"""Ends the names of functions and variables that rewriting makes (`lift.rewrite`)."""
+
+
+def _written_name(frame: FrameType) -> str:
+    """The name of the function that the user wrote around a line."""
+    outer: FrameType | None = frame
+    while outer is not None and (outer.f_code.co_name.endswith(REWRITTEN) or is_engine(outer.f_code)):
+        outer = outer.f_back
+    return (outer or frame).f_code.co_name
 
 
 _warned: dict[Any, Any] = {}
@@ -275,9 +320,22 @@ def for_users(function: _F) -> _F:
         except BaseException as error:
             if os.environ.get("BINDRUNE_TRACEBACK") != "full":
                 error.__traceback__ = _without_engine(error.__traceback__)
+            cause = error.__cause__
+            if isinstance(cause, (UnreachableError, TracedConditionError)) and _is_disguise(error):
+                raise cause.with_traceback(error.__traceback__) from None
             raise
 
     return cast(_F, call)
+
+
+def _is_disguise(error: BaseException) -> bool:
+    """Whether an error is what C code, NumPy or SciPy made of a refusal that met them unawares."""
+    if isinstance(error, SystemError) or str(error) == "setting an array element with a sequence.":
+        return True
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and is_engine(last.tb_frame.f_code)
 
 
 def _without_engine(traceback: TracebackType | None) -> TracebackType | None:

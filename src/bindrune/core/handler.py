@@ -13,6 +13,7 @@ nobody else holds that array the write happens in place.
 from __future__ import annotations
 
 import itertools
+import operator
 import sys
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -60,12 +61,14 @@ class Handler:
 
     per_lane = False
     """Whether a cell stands for one value per lane."""
+    symbolic = False
+    """Whether values are not known while the function runs: it is being staged."""
     level: int
     origin: object
     """What messages call the transformation, by its `str`."""
 
     def __init__(self, origin: object = "") -> None:
-        self.level = next_number()
+        self.level = next(_numbers)
         self.origin = origin
 
     def apply(self, op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -101,6 +104,14 @@ class Handler:
     def concrete(self, value: Any) -> Any:
         """What Python gets when it needs the value of a cell itself: to branch, count or print."""
         return value
+
+    def length(self, cell: Array) -> Any:
+        """An integer as the bound of a slice: a number, or a length that is not known yet (`graph.dims.Dim`)."""
+        return operator.index(cell)
+
+    def decide(self, cell: Array, otherwise: bool) -> bool:
+        """A condition that decides between two ways to one result; where it cannot be known, `otherwise`."""
+        return bool(cell)
 
     def end(self) -> None:
         """Refuse all further use: every cell that got away raises from now on."""

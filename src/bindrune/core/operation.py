@@ -17,16 +17,17 @@ Every entry lists *rows*, sample operands; the law suite runs over all rows of a
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .array import Array, View, dtype_of
+from .array import Array, View
 from .errors import UnsupportedError, user_line
 from .handler import HOST, perform, write
 from .protocol import hooks
+from .rules import Partial, Prepared, Rule, prepare, rule_of, rule_of_twice, together
+from .specs import Spec, is_differentiable, spec_of
 
 __all__ = [
     "Binary",
@@ -45,50 +46,12 @@ __all__ = [
     "perform_binary",
     "perform_unary",
     "registry",
+    "spec_of",
     "unknown",
 ]
 
 registry: dict[str, Op] = {}
 """Every operation by name."""
-
-
-class Spec(NamedTuple):
-    """Shape and dtype of an array, without the array."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
-
-
-_new_spec = tuple.__new__  # half the time of Spec(...), for what every operation does
-
-
-def spec_of(value: Any) -> Spec:
-    """The shape and dtype of an array, a stand-in or a number."""
-    try:
-        return _new_spec(Spec, (value.shape, value.dtype))
-    except AttributeError:
-        return Spec(np.shape(value), dtype_of(value))
-
-
-def is_differentiable(value: Any) -> bool:
-    """Whether a value has a tangent space: floating and complex numbers do."""
-    if type(value) is np.float64 or type(value) is float:
-        return True
-    dtype = dtype_of(value)
-    return dtype.kind in "fc" or (dtype.kind == "V" and dtype.names is None and "float" in dtype.name)
 
 
 _O = TypeVar("_O", bound="Op")
@@ -133,9 +96,24 @@ class Op:
         quiet: whether its reverse rule is finite wherever the operation is, so that NumPy has nothing to warn of.
         plain: whether it is quiet and selects nothing; most operations are.
         rows: sample operands.
+        shape: the shape of the result, from the operands' specs and the parameters, where lengths may be unknown
+            (`graph.dims`) and no sample of them can tell; most operations need none.
     """
 
-    __slots__ = ("batch", "implementation", "jvps", "name", "operands", "plain", "quiet", "rows", "selects", "vjps")
+    __slots__ = (
+        "_pulls",
+        "batch",
+        "implementation",
+        "jvps",
+        "name",
+        "operands",
+        "plain",
+        "quiet",
+        "rows",
+        "selects",
+        "shape",
+        "vjps",
+    )
 
     def __init__(
         self,
@@ -149,19 +127,24 @@ class Op:
         rows: Rows | None,
         selects: bool = False,
         quiet: bool = False,
+        shape: Callable[..., tuple[Any, ...]] | None = None,
     ) -> None:
         self.name = name
+        self.shape = shape
         self.implementation = implementation
         self.operands = tuple(operands.split())
-        self.jvps = jvps if isinstance(jvps, str) else tuple(_prepare(r, self.operands) for r in jvps)
-        self.vjps = tuple(_prepare(r, self.operands) for r in vjps)
+        self.jvps = jvps if isinstance(jvps, str) else tuple(prepare(r, self.operands) for r in jvps)
+        self.vjps = tuple(prepare(r, self.operands) for r in vjps)
         self.batch = batch
         self.rows = rows
         self.selects = selects
         self.quiet = quiet
         self.plain = quiet and not selects
+        self._pulls: dict[tuple[int, ...], Any] = {}
 
     structured = False
+    effect = False
+    """Whether it is performed for more than its results, and so may be neither dropped nor moved."""
 
     def __call__(self, *operands: Any, **params: Any) -> Any:
         return perform(self, operands, params)
@@ -182,112 +165,21 @@ class Op:
         """Where the rules for operand `index` stand."""
         return min(index, len(self.vjps) - 1)
 
+    def vjp(self, index: int) -> Prepared:
+        """The reverse rule for operand `index`, which has one."""
+        rule = self.vjps[self.slot(index)]
+        assert rule is not None
+        return rule
 
-Reader = Callable[[Any, Sequence[Any], dict[str, Any], int, Spec], Any]
-"""Fetches one thing a rule asked for, from (y, operands, parameters, position and spec of the operand it is for)."""
-
-
-def _reader(name: str, operands: Sequence[str]) -> Reader:
-    if name == "y":
-        return lambda y, values, params, position, spec: y
-    if name == "of":
-        return lambda y, values, params, position, spec: spec
-    if name == "position":
-        return lambda y, values, params, position, spec: position
-    if name == "operands":
-        return lambda y, values, params, position, spec: tuple(values)
-    if name == "specs":
-        return lambda y, values, params, position, spec: tuple(map(spec_of, values))
-    if name in operands:
-        i = operands.index(name)
-        return lambda y, values, params, position, spec: values[i] if i < len(values) else None
-    if f"*{name}" in operands:
-        i = operands.index(f"*{name}")
-        return lambda y, values, params, position, spec: tuple(values[i:])
-    return lambda y, values, params, position, spec: params[name]
-
-
-class Prepared(NamedTuple):
-    """A forward or reverse rule with the readers of what it asks for beside the (co)tangent."""
-
-    rule: Callable[..., Any]
-    readers: tuple[Reader, ...]
-
-
-def _prepare(rule: Callable[..., Any] | None, operands: Sequence[str]) -> Prepared | None:
-    if rule is None:
-        return None
-    code = rule.__code__
-    return Prepared(rule, tuple(_reader(name, operands) for name in code.co_varnames[1 : code.co_argcount]))
+    def pull_to(self, active: tuple[int, ...]) -> Callable[[Any, tuple[Any, ...], Any], Any]:
+        """The reverse rule for several operands together: their cotangents from what each kept, and their specs."""
+        pull = self._pulls.get(active)
+        if pull is None:
+            pull = self._pulls[active] = together([self.vjp(i) for i in active])
+        return pull
 
 
 # ---------------------------------------------------------------------------------------------------- elementwise
-
-Partial = Callable[..., Any] | int | None
-"""A partial derivative by the names ``y``, ``x`` or ``a``, ``b``; the numbers 1 and -1; None where it is zero."""
-
-
-class Rule(NamedTuple):
-    """The derivative of an elementwise operation for one choice of active operands."""
-
-    keep: Callable[[tuple[Any, ...]], tuple[Any, ...]]
-    """From (y, operands...) what the partials need, in their order."""
-    pull: Callable[[Any, tuple[Any, ...]], tuple[Any, ...]]
-    """The cotangents of the active operands from that of the result."""
-    push: Callable[[Sequence[Any], tuple[Any, ...]], Any]
-    """The tangent of the result from those of the active operands."""
-
-
-_ITSELF: Any = lambda x: x  # noqa: E731
-"""What a partial derivative looks like that is one of its arguments, as those of a product are."""
-
-
-def _term(partial: Callable[..., Any] | int, start: int, stop: int) -> Callable[[Any, tuple[Any, ...]], Any]:
-    """Multiplication by a partial derivative, whose arguments are kept[start:stop]."""
-    if partial == 1:
-        return lambda v, kept: v
-    if partial == -1:
-        return lambda v, kept: -v
-    assert callable(partial)
-    if partial.__code__.co_code == _ITSELF.__code__.co_code and stop - start == 1:
-        return lambda v, kept: v * kept[start]
-
-    def term(v: Any, kept: tuple[Any, ...]) -> Any:
-        try:
-            return v * partial(*kept[start:stop])
-        except ArithmeticError:
-            # Where Python's numbers raise, NumPy's become infinite.
-            return v * partial(*[np.asarray(k)[()] if type(k) in (float, complex) else k for k in kept[start:stop]])
-
-    return term
-
-
-def _rule(partials: Sequence[Callable[..., Any] | int], names: tuple[str, ...]) -> Rule:
-    positions: list[int] = []
-    terms = []
-    for partial in partials:
-        start = len(positions)
-        if callable(partial):
-            code = partial.__code__
-            positions += [names.index(n) for n in code.co_varnames[: code.co_argcount]]
-        terms.append(_term(partial, start, len(positions)))
-    keep: Callable[[tuple[Any, ...]], tuple[Any, ...]]
-    if not positions:
-        keep = lambda values: ()  # noqa: E731
-    elif len(positions) == 1:
-        only = positions[0]
-        keep = lambda values: (values[only],)  # noqa: E731
-    else:
-        keep = operator.itemgetter(*positions)
-    first = terms[0]
-    if len(terms) == 1:
-        return Rule(keep, lambda ct, kept: (first(ct, kept),), lambda tangents, kept: first(tangents[0], kept))
-    second = terms[1]
-    return Rule(
-        keep,
-        lambda ct, kept: (first(ct, kept), second(ct, kept)),
-        lambda tangents, kept: first(tangents[0], kept) + second(tangents[1], kept),
-    )
 
 
 class Elementwise(Op):
@@ -311,11 +203,14 @@ class Elementwise(Op):
         """What performs it on arrays, where `implementation` only takes numbers."""
         names = ("y", *self.operands)
         self.rules: list[Rule | None] = [None]
-        """By the set of active operands: bit i for operand i."""
+        """By the set of active operands: bit i for operand i; behind those, the rule for one operand in both places."""
         for chosen in range(1, 1 << len(partials)):
             active = [p for i, p in enumerate(partials) if chosen >> i & 1]
             known = [p for p in active if p is not None]
-            self.rules.append(_rule(known, names) if len(known) == len(active) else None)
+            self.rules.append(rule_of(known, names) if len(known) == len(active) else None)
+        if len(partials) == 2:
+            both = self.rules[3]
+            self.rules.append(both and rule_of_twice([p for p in partials if p is not None], both))
 
 
 class Unary(Elementwise):
@@ -417,6 +312,7 @@ def linear(
     batch: Callable[..., Any] | None = None,
     rows: Rows | None = None,
     selects: bool = False,
+    shape: Callable[..., tuple[Any, ...]] | None = None,
 ) -> Op:
     """Define an operation that is linear in all its differentiable operands together (transpose None: not one)."""
     return _registered(
@@ -430,6 +326,7 @@ def linear(
             rows=rows,
             selects=selects,
             quiet=True,
+            shape=shape,
         )
     )
 
@@ -454,7 +351,7 @@ def operation(
 
 
 class Write(Op):
-    """A write into an array, linear in the array and in what is written.
+    """A write into an array at an ``index``, its only parameter; linear in the array and in what is written.
 
     ``in_place`` writes into a plain array.  ``adjoint`` takes the cotangent buffer of the array after the write,
     turns it *in place* into that of the array before, and returns the cotangent of what was written.
@@ -511,6 +408,7 @@ class Structured(Op):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, self.run, "*operands", jvps=(), vjps=(), batch=None, rows=None)
+        _registered(self)
 
     def run(self, *values: Any, **params: Any) -> tuple[Any, ...]:
         """Without a handler: call the function."""

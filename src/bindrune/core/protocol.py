@@ -30,6 +30,10 @@ class _Hooks:
     """From a nested list with stand-ins in it to one stand-in."""
     ufunc: Callable[..., Any]
     """``__array_ufunc__``: (ufunc, method, inputs, keywords) to the result."""
+    drawing: Callable[[str], object] = staticmethod(lambda name: None)
+    """Told before a generator of NumPy's draws; staging refuses."""
+    zeros: Callable[[tuple[Any, ...], Any], Any]
+    """``np.zeros`` for a shape with lengths that only a running program knows."""
     special: Callable[[], None]
     """Defines the operations of ufuncs outside NumPy."""
 

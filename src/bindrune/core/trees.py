@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,11 +21,13 @@ from .array import Array
 __all__ = [
     "NAMESPACE",
     "broadcast_prefix",
+    "expect_twins_of_tuples",
     "flatten",
     "flatten_nodes",
     "leaf_path",
     "leaf_paths",
     "map_leaves",
+    "original_class",
     "register",
     "register_fields",
     "unflatten",
@@ -54,14 +57,19 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
 def flatten_nodes(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], Any]:
     """The leaves of a tree and its structure, always one of optree; what `is_leaf` says is a leaf stays whole."""
     while True:
-        leaves, structure = _optree().tree_flatten(tree, is_leaf=is_leaf, namespace=NAMESPACE)
-        unknown = {kind for kind in set(map(type, leaves)) if _fields(kind) is not None}
-        if is_leaf is not None and unknown:
-            unknown &= {type(leaf) for leaf in leaves if type(leaf) in unknown and not is_leaf(leaf)}
-        if not unknown:
-            return leaves, structure
+        found, structure = _optree().tree_flatten(tree, is_leaf=_leaves_twins(is_leaf), namespace=NAMESPACE)
+        kinds = set(map(type, found))
+        twins = {kind for kind in kinds if original_class(kind) is not kind and _is_node(original_class(kind))}
+        unknown = {kind for kind in kinds - twins if _fields(kind) is not None}
+        if is_leaf is not None and (twins or unknown):
+            parts = {type(leaf) for leaf in found if type(leaf) in twins | unknown and not is_leaf(leaf)}
+            twins, unknown = twins & parts, unknown & parts
+        if not twins and not unknown:
+            return found, structure
         for kind in unknown:
             register_fields(kind)
+        if twins:
+            tree = structure.unflatten([_without_twin(leaf) if type(leaf) in twins else leaf for leaf in found])
 
 
 def unflatten(structure: Any, leaves: Sequence[Any]) -> Any:
@@ -75,20 +83,25 @@ def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
     return unflatten(structure, [function(leaf) for leaf in leaves])
 
 
+def _known(tree: Any) -> Any:
+    """The tree, made of classes that optree knows."""
+    leaves, structure = flatten(tree)
+    return unflatten(structure, leaves)
+
+
 def leaf_paths(tree: Any) -> list[str]:
     """How Python writes the way to each leaf: ``["w"][0].bias``; empty for a tree that is one leaf."""
-    flatten(tree)
     if isinstance(tree, _PLAIN):
         return [""]
+    tree = _known(tree)
     accessors = _optree().tree_accessors(tree, namespace=NAMESPACE)
     return [accessor.codify("") for accessor in accessors]
 
 
 def broadcast_prefix(prefix: Any, tree: Any) -> list[Any]:
     """For each leaf of `tree` the leaf of `prefix` above it; None is a leaf of the prefix."""
-    flatten(tree)
     marked = _optree().tree_map(lambda leaf: _NONE if leaf is None else leaf, prefix, none_is_leaf=True)
-    found = _optree().broadcast_prefix(marked, tree, namespace=NAMESPACE)
+    found = _optree().broadcast_prefix(marked, _known(tree), namespace=NAMESPACE)
     return [None if leaf is _NONE else leaf for leaf in found]
 
 
@@ -98,6 +111,50 @@ _NONE = object()
 def leaf_path(tree: Any, index: int) -> str:
     """The path of one leaf."""
     return leaf_paths(tree)[index]
+
+
+# --------------------------------------------------------------------------------------------------------------- twins
+
+_expected_twins_of_tuples: list[bool] = []
+
+
+def original_class(kind: Any) -> Any:
+    """The user's class behind one that was made to run lifted (see `lift.classes`); anything else as it is."""
+    while isinstance(kind, type) and "_bindrune_kind" in vars(kind):
+        kind = vars(kind)["_bindrune_kind"]
+    return kind
+
+
+def expect_twins_of_tuples() -> None:
+    """From now on there may be objects of lifted classes that optree takes for named tuples."""
+    _expected_twins_of_tuples[:] = [True]
+
+
+def _leaves_twins(is_leaf: Callable[[Any], bool] | None) -> Callable[[Any], bool] | None:
+    """A predicate that also holds for named tuples of lifted classes, so that they are met among the leaves."""
+    if not _expected_twins_of_tuples:
+        return is_leaf
+    return lambda node: "_bindrune_kind" in vars(type(node)) or (is_leaf is not None and is_leaf(node))
+
+
+def _is_node(kind: type) -> bool:
+    """Whether objects of a class are containers."""
+    if _fields(kind) is not None or (issubclass(kind, tuple) and hasattr(kind, "_fields")):
+        return True
+    return _optree().register_pytree_node.get(kind, namespace=NAMESPACE) is not None
+
+
+def _without_twin(value: Any) -> Any:
+    """An object of a lifted class, as one of the user's class with the same attributes."""
+    kind = original_class(type(value))
+    if issubclass(kind, tuple):
+        return tuple.__new__(kind, value)
+    made: Any = object.__new__(kind)
+    slots = [n for c in kind.__mro__ for n, v in vars(c).items() if isinstance(v, types.MemberDescriptorType)]
+    for name in (*getattr(value, "__dict__", ()), *slots):
+        if hasattr(value, name):
+            object.__setattr__(made, name, getattr(value, name))
+    return made
 
 
 # -------------------------------------------------------------------------------------------------------- registration
@@ -134,16 +191,14 @@ def register_fields(kind: type, static: Sequence[str] = ()) -> None:
     def take_apart(value: Any) -> tuple[tuple[Any, ...], Any, tuple[str, ...]]:
         return tuple(getattr(value, n) for n in names), tuple(getattr(value, n) for n in fixed_names), names
 
-    # Inside a lifted function an object has a twin of a class of its own (see lift.objects); outside it has not.
-    original: Any = getattr(kind, "_bindrune_kind", kind)
-    construct = getattr(original, "model_construct", None) if hasattr(original, "__pydantic_fields__") else None
+    construct = getattr(kind, "model_construct", None) if hasattr(kind, "__pydantic_fields__") else None
 
     def put_together(fixed: Any, children: Any) -> Any:
         # Without __init__: conversions and checks there are made for the user's values, not for stand-ins.
         values = dict(zip(names + fixed_names, (*children, *fixed), strict=True))
         if construct is not None:
             return construct(**values)
-        made = object.__new__(original)
+        made: Any = object.__new__(kind)
         for name, value in values.items():
             object.__setattr__(made, name, value)
         return made

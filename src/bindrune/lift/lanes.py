@@ -1,8 +1,9 @@
-"""Conditions that differ between lanes: what rewritten control flow calls.
+"""Conditions that Python cannot decide: what rewritten control flow calls.
 
-Each of these takes the ordinary path for an ordinary boolean.  For a condition with one value a lane both sides run,
-each under a *mask*: a write into an array changes only the lanes of the mask, and variables assigned on either side
-are selected lane by lane afterwards.  A side that no lane takes does not run.  A loop runs until its last lane has
+Each of these takes the ordinary path for an ordinary boolean.  While a function is being staged, a traced condition
+goes to the stager (`lift.stager`), which writes the statement down.  For a condition with one value a lane both sides
+run, each under a *mask*: a write into an array changes only the lanes of the mask, and variables assigned on either
+side are selected lane by lane afterwards.  A side that no lane takes does not run.  A loop runs until its last lane has
 stopped; those that have stopped keep their state.
 
 What cannot be selected (values of different kinds or shapes, a list that only some lanes would append to) raises with
@@ -11,31 +12,34 @@ the user's line.
 
 from __future__ import annotations
 
+import builtins
+import functools
 import operator
 import types
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
-from ..core.array import Array, concrete
+from ..core import trees
+from ..core.array import Array, concrete, peek
 from ..core.errors import TracedConditionError, user_line
-from ..ops.indexing import is_concrete, masked, masks
+from ..core.operation import registry
+from ..ops.views import is_concrete, masked, masks
+from .iteration import items_of, iterating
+from .stager import NOTHING, Variables, current, is_hidden
+from .texts import printing, text
 
-__all__ = ["CALLS"]
+__all__ = ["CALLS", "Parted", "changing", "choose", "each", "every", "lifted_sum", "loop"]
 
-
-class _Nothing:
-    """Stands for a variable that has no value."""
-
-    def __repr__(self) -> str:
-        return "nothing"
-
-
-_NOTHING = _Nothing()
+_PATIENCE = 16
+"""After how many steps a `while` loop on conditions of Python's own is offered to the stager."""
 
 
 def _differs(condition: Any) -> bool:
+    if is_hidden(condition):
+        bool(condition[0])
     return isinstance(condition, Array) and not is_concrete(condition)
 
 
@@ -51,7 +55,7 @@ def _running(condition: Any) -> Any:
     return condition if mask is None else np.logical_and(condition, mask)
 
 
-def _cells(names: tuple[str, ...], *functions: types.FunctionType) -> dict[str, types.CellType]:
+def _cells(names: tuple[str, ...], *functions: Any) -> dict[str, types.CellType]:
     """The variables that some nested functions share, by name."""
     found: dict[str, types.CellType] = {}
     for function in functions:
@@ -63,12 +67,12 @@ def _get(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:
-        return _NOTHING
+        return NOTHING
 
 
 def _set(cell: types.CellType, value: Any) -> None:
-    if value is _NOTHING:
-        if _get(cell) is not _NOTHING:
+    if value is NOTHING:
+        if _get(cell) is not NOTHING:
             del cell.cell_contents
     else:
         cell.cell_contents = value
@@ -76,12 +80,10 @@ def _set(cell: types.CellType, value: Any) -> None:
 
 def _select(mask: Any, chosen: Any, other: Any, what: str) -> Any:
     """Each lane's value of two; what has no value on one side keeps that of the other."""
-    if chosen is other or other is _NOTHING:
+    if chosen is other or other is NOTHING:
         return chosen
-    if chosen is _NOTHING:
+    if chosen is NOTHING:
         return other
-    if isinstance(chosen, (tuple, list)) and type(chosen) is type(other) and len(chosen) == len(other):
-        return type(chosen)(_select(mask, a, b, what) for a, b in zip(chosen, other, strict=True))
     numbers = (Array, np.ndarray, np.generic, int, float, complex)
     if isinstance(chosen, numbers) and isinstance(other, numbers):
         if np.shape(chosen) != np.shape(other):
@@ -90,6 +92,15 @@ def _select(mask: Any, chosen: Any, other: Any, what: str) -> Any:
                 f"side and {np.shape(other)} on the other"
             )
         return np.where(mask, chosen, other)
+    left, structure = trees.flatten(chosen)
+    right, other_structure = trees.flatten(other)
+    if structure != other_structure:
+        raise TracedConditionError(
+            f"{user_line()}: the condition differs between lanes, and {what} has another structure on each side: "
+            f"{chosen!r} and {other!r}"
+        )
+    if structure is not None:
+        return trees.unflatten(structure, [_select(mask, a, b, what) for a, b in zip(left, right, strict=True)])
     if type(chosen) is type(other) and chosen == other:
         return chosen
     raise TracedConditionError(
@@ -98,10 +109,22 @@ def _select(mask: Any, chosen: Any, other: Any, what: str) -> Any:
     )
 
 
-def branch(condition: Any, then: types.FunctionType, otherwise: types.FunctionType, names: tuple[str, ...]) -> None:
+def branch(
+    condition: Any,
+    then: types.FunctionType,
+    otherwise: types.FunctionType,
+    names: tuple[str, ...],
+    live: tuple[str, ...],
+    moot: bool = False,
+) -> None:
     """``if condition: then() else: otherwise()``, where `names` are the variables either assigns."""
     if not _differs(condition):
         (then if concrete(condition) else otherwise)()
+        return
+    stager = current.get()
+    if stager is not None:
+        if not stager.branch(condition, then, otherwise, Variables(names, live, moot)):
+            (then if concrete(condition) else otherwise)()
         return
     condition = condition.read().astype(bool)
     inside, outside = _running(condition), _running(np.logical_not(condition))
@@ -114,25 +137,41 @@ def branch(condition: Any, then: types.FunctionType, otherwise: types.FunctionTy
     cells = _cells(names, then, otherwise)
     before = {name: _get(cell) for name, cell in cells.items()}
     with masked(inside):
-        then()
+        _of_some(then)
     chosen = {name: _get(cell) for name, cell in cells.items()}
     for name, cell in cells.items():
         _set(cell, before[name])
     with masked(outside):
-        otherwise()
+        _of_some(otherwise)
     for name, cell in cells.items():
         _set(cell, _select(condition, chosen[name], _get(cell), f"the variable {name!r}"))
 
 
-def loop(test: Callable[[], Any], body: types.FunctionType, names: tuple[str, ...]) -> None:
+def rest(
+    going: Any,
+    then: types.FunctionType,
+    otherwise: types.FunctionType,
+    names: tuple[str, ...],
+    live: tuple[str, ...],
+) -> None:
+    """What follows a statement that may have returned, which it has not where it is `going` on."""
+    branch(going, then, otherwise, names, live, moot=True)
+
+
+def loop(test: Callable[[], Any], body: Callable[[], None], names: tuple[str, ...], live: tuple[str, ...]) -> None:
     """``while test(): body()``, where `names` are the variables the body assigns."""
-    going = test()
-    while not _differs(going):
+    stager = current.get()
+    going, steps = test(), 0
+    while stager is not None or not _differs(going):
+        if stager is not None and ((_differs(going) and steps < _PATIENCE) or steps == _PATIENCE):
+            if stager.while_(going, test, body, Variables(names, live)):
+                return
+            steps = max(steps, _PATIENCE)
         if not concrete(going):
             return
         body()
-        going = test()
-    cells = _cells(names, body)
+        going, steps = test(), steps + 1
+    cells = _cells(names, body, test)
     going = _running(going.astype(bool))
     while _lowest(going).any():
         before = {name: _get(cell) for name, cell in cells.items()}
@@ -144,10 +183,33 @@ def loop(test: Callable[[], Any], body: types.FunctionType, names: tuple[str, ..
         going = np.logical_and(going, again)
 
 
+def each(
+    items: Any,
+    body: Callable[[Any], None],
+    leaving: Callable[[], Any] | None,
+    names: tuple[str, ...],
+    live: tuple[str, ...],
+) -> None:
+    """``for item in items: body(item)``, which ends when one of the flags that `leaving` looks at is set."""
+    stager = current.get()
+    if stager is not None:
+        described = items_of(items)
+        if described is not None and stager.each(described, body, leaving, Variables(names, live)):
+            return
+    for item in items:
+        body(item)
+        if leaving is not None and all_lanes(leaving()):
+            return
+
+
 def choose(condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
     """``then() if condition else otherwise()``."""
     if not _differs(condition):
         return then() if concrete(condition) else otherwise()
+    stager = current.get()
+    if stager is not None:
+        found = stager.choose(condition, then, otherwise)
+        return found if found is not NotImplemented else then() if concrete(condition) else otherwise()
     condition = condition.astype(bool)
     inside, outside = _running(condition), _running(np.logical_not(condition))
     if not _lowest(outside).any():
@@ -155,10 +217,14 @@ def choose(condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]
     if not _lowest(inside).any():
         return otherwise()
     with masked(inside):
-        chosen = then()
+        chosen = _of_some(then)
     with masked(outside):
-        other = otherwise()
+        other = _of_some(otherwise)
     return _select(condition, chosen, other, "the conditional expression")
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def both(*operands: Callable[[], Any]) -> Any:
@@ -166,7 +232,7 @@ def both(*operands: Callable[[], Any]) -> Any:
     value = operands[0]()
     for operand in operands[1:]:
         if _differs(value):
-            value = np.logical_and(value, operand())
+            value = _unless_staged(value, operand, functools.partial(_itself, value), np.logical_and)
         elif not concrete(value):
             return value
         else:
@@ -174,12 +240,21 @@ def both(*operands: Callable[[], Any]) -> Any:
     return value
 
 
+def _unless_staged(
+    value: Any, then: Callable[[], Any], otherwise: Callable[[], Any], combine: Callable[[Any, Any], Any]
+) -> Any:
+    """A choice by a value that differs; of lanes both sides are computed and combined."""
+    if current.get() is not None:
+        return choose(value, then, otherwise)
+    return combine(value, (then if combine is np.logical_and else otherwise)())
+
+
 def either(*operands: Callable[[], Any]) -> Any:
     """``a or b or ...``."""
     value = operands[0]()
     for operand in operands[1:]:
         if _differs(value):
-            value = np.logical_or(value, operand())
+            value = _unless_staged(value, functools.partial(_itself, value), operand, np.logical_or)
         elif concrete(value):
             return value
         else:
@@ -190,29 +265,39 @@ def either(*operands: Callable[[], Any]) -> Any:
 def none(*flags: Any) -> Any:
     """``not a``; of several, whether none holds."""
     value = either(*[lambda f=f: f for f in flags])
-    return np.logical_not(value) if _differs(value) else not concrete(value)
+    if not _differs(value):
+        return not concrete(value)
+    found = np.logical_not(value)
+    if current.get() is None or type(peek(found)) is bool:
+        return found
+    return registry["convert"](found, dtype=np.dtype(bool), form="python")
 
 
 def chain(parts: tuple[Any, ...]) -> Any:
     """``a < b < c``: the comparisons, then the delayed operands."""
     count = len(parts) // 2
     links, operands = parts[:count], parts[count:]
-    left = operands[0]()
-    value: Any = True
-    for link, operand in zip(links, operands[1:], strict=True):
-        right = operand()
-        value = link(left, right) if value is True else np.logical_and(value, link(left, right))
-        if not _differs(value) and not concrete(value):
+
+    def rest(i: int, left: Any) -> Any:
+        right = operands[i + 1]()
+        value = links[i](left, right)
+        if i == count - 1:
             return value
-        value = value if _differs(value) else True
-        left = right
-    return value
+        if _differs(value):
+            return _unless_staged(value, lambda: rest(i + 1, right), lambda: value, np.logical_and)
+        return rest(i + 1, right) if concrete(value) else value
+
+    return rest(0, operands[0]())
 
 
-def every(condition: Any) -> bool:
-    """Whether an asserted condition holds in every lane that is running."""
+def every(condition: Any, message: Callable[[], Any] | None = None) -> bool:
+    """Whether an asserted condition holds in every lane that is running; a staged one is checked when it runs."""
     if not _differs(condition):
         return bool(concrete(condition))
+    stager = current.get()
+    if stager is not None:
+        stager.check(condition, message)
+        return True
     mask = masks.get()
     holds = condition if mask is None else np.logical_or(condition, np.logical_not(mask))
     return bool(_lowest(holds).all())
@@ -221,7 +306,9 @@ def every(condition: Any) -> bool:
 def all_lanes(*flags: Any) -> bool:
     """Whether in every lane one of the flags holds."""
     value = either(*[lambda f=f: f for f in flags])
-    return bool(_lowest(value).all()) if _differs(value) else bool(concrete(value))
+    if _differs(value) and current.get() is None:
+        return bool(_lowest(value).all())
+    return bool(concrete(value))
 
 
 def set_item(target: Any, index: Any, value: Any) -> None:
@@ -231,7 +318,7 @@ def set_item(target: Any, index: Any, value: Any) -> None:
         try:
             before = target[index]
         except (KeyError, IndexError):
-            before = _NOTHING
+            before = NOTHING
         value = _select(mask, value, before, f"the item {index!r}")
     target[index] = value
 
@@ -240,7 +327,7 @@ def set_attribute(target: Any, name: str, value: Any) -> None:
     """``target.name = value`` for the lanes that are running."""
     mask = masks.get()
     if mask is not None:
-        value = _select(mask, value, getattr(target, name, _NOTHING), f"the attribute {name!r}")
+        value = _select(mask, value, getattr(target, name, NOTHING), f"the attribute {name!r}")
     setattr(target, name, value)
 
 
@@ -278,10 +365,85 @@ _AUGMENTED: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+def collect(collected: list[Any], item: Any) -> None:
+    """Put an item on the list that a comprehension makes."""
+    collected.append(item)
+
+
+def through(name: str, function: Any, loop: Callable[[], Any], plain: Callable[[], Any]) -> Any:
+    """A call of `sum`, `any` or `all` with a generator; staged it is a loop."""
+    staged = current.get() is not None and function in (getattr(builtins, name), lifted_sum)
+    return loop() if staged else plain()
+
+
+def lifted_sum(items: Any, /, start: Any = 0) -> Any:
+    """`sum`, which is a loop where it goes through an array that is not known."""
+    described = items_of(items) if current.get() is not None else None
+    if described is None:
+        return builtins.sum(items, start)
+    total = start
+
+    def add(item: Any) -> None:
+        nonlocal total
+        total = total + item
+
+    each(described, add, None, ("total",), ("total",))
+    return total
+
+
+def bound(before: Callable[[], Any], value: Any) -> Any:
+    """``(name := value)`` for the lanes that are running, where `before` gives what the name stood for."""
+    mask = masks.get()
+    if mask is None:
+        return value
+    try:
+        return _select(mask, value, before(), "a variable that is bound in an expression")
+    except NameError:
+        return value
+
+
 def changing(target: Any, name: str) -> Any:
     """A method that changes a container."""
     _refuse_change(target, name)
     return getattr(target, name)
+
+
+class Parted(BaseException):
+    """Some lanes raise what the code around handles, and others do not.
+
+    Not an `Exception`, which that code would take for one of its own; `vmap` raises its message.
+    """
+
+
+_handling: ContextVar[int] = ContextVar("handling", default=0)
+"""How many statements are running that handle exceptions."""
+
+
+def _of_some(side: Callable[[], Any]) -> Any:
+    """Run a side that only some lanes take."""
+    try:
+        return side()
+    except Exception as error:
+        if not _handling.get():
+            raise
+        raise Parted(
+            f"{user_line()}: {type(error).__name__} ({error}) is raised in some lanes only, and the try statement "
+            "around it would handle it for all of them. Select with np.where(condition, a, b) instead of raising."
+        ) from error
+
+
+def trying(depth: int) -> None:
+    """A statement that handles exceptions begins (1) or ends (-1)."""
+    _handling.set(_handling.get() + depth)
+    stager = current.get()
+    if stager is not None:
+        stager.trying(depth)
+
+
+def recursive(body: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """A call of a function that calls itself."""
+    stager = current.get()
+    return body(*arguments, **keywords) if stager is None else stager.recurse(body, arguments, keywords)
 
 
 def _refuse_change(target: Any, name: str) -> None:
@@ -295,19 +457,20 @@ def _refuse_change(target: Any, name: str) -> None:
 
 def nothing() -> Any:
     """The value of a variable that has none yet."""
-    return _NOTHING
+    return NOTHING
 
 
 def result(value: Any) -> Any:
     """What a function returns."""
-    return None if value is _NOTHING else value
+    return None if value is NOTHING else value
 
 
 CALLS: dict[str, Callable[..., Any]] = {
     f"{function.__name__}()": function
     for function in (
-        branch, loop, choose, both, either, none, chain, every, all_lanes, get_item, get_attribute, set_item,
-        set_attribute, augmented, changing, nothing, result,
+        branch, rest, loop, each, iterating, recursive, trying, choose, both, either, none, chain, every, all_lanes,
+        get_item, get_attribute, set_item, set_attribute, augmented, bound, changing, collect, through, printing, text,
+        nothing, result,
     )
 }  # fmt: skip
 """By the names under which rewritten code knows them."""

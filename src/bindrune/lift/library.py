@@ -45,6 +45,9 @@ class _LibrarySession(Session):
             known = self.known[id(function)] = (function, self.library(function))
         return known[1]
 
+    def container(self, container: Any) -> Any:
+        return container
+
 
 _session = _LibrarySession()
 _lifted: dict[Any, types.FunctionType] = {}

@@ -9,22 +9,29 @@ from __future__ import annotations
 
 import builtins
 import math
+import sys
 import types
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from ..core.array import Array, peek
+from ..core.array import Array, concrete, is_staged, peek
 from ..core.operation import registry
 from ..core.protocol import FUNCTIONS, UFUNCS, hooks
+from ..graph.dims import Dim
 from ..numpy.creation import CREATION
+from ..numpy.drawing import lifted_random
 from ..numpy.ufuncs import lifted_ufunc
-from ..ops.indexing import is_concrete
-from .lanes import CALLS
+from ..ops.views import is_concrete
+from .classes import lifted_super, type_of
+from .lanes import CALLS, lifted_sum
 from .reach import implementation, is_liftable
+from .stager import is_hidden
+from .standard import lifted_standard, replaced_names
+from .texts import lifted_print
 
-__all__ = ["BUILTINS", "CALLED", "REPLACED", "lifted_module", "lifted_special"]
+__all__ = ["BUILTINS", "CALLED", "REPLACED", "lifted_function", "lifted_module", "lifted_special"]
 
 REPLACED: dict[Any, Any] = {}
 """From a function, ufunc or builtin to what stands for it in lifted code."""
@@ -42,10 +49,16 @@ class LiftedModule(types.ModuleType):
         self.__dict__["_session"] = session
 
     def __getattr__(self, name: str) -> Any:
-        return self._session.lift(getattr(self._real, name))
+        value = getattr(self._real, name)
+        watch = self._session.watch
+        if watch is not None and name in vars(self._real):
+            value = watch.name(vars(self._real), name, value)
+        return self._session.lift(value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._real, name, value)
+        if self._session.watch is not None:
+            self._session.watch.seen(self._real)
+        setattr(self._real, name, self._session.lower(value))
 
     def __dir__(self) -> list[str]:
         return dir(self._real)
@@ -69,8 +82,9 @@ class LiftedNumpy(types.ModuleType):
 
 def _lift_numpy(value: Any) -> Any:
     if isinstance(value, types.ModuleType):
-        inside = value.__name__.startswith("numpy.") and value.__name__ != "numpy.random"
-        return LiftedNumpy(value) if inside else value
+        if value.__name__ == "numpy.random":
+            return lifted_random()
+        return LiftedNumpy(value) if value.__name__.startswith("numpy.") else value
     try:
         known = REPLACED.get(value)
     except TypeError:
@@ -90,19 +104,58 @@ def lifted_special(value: Any) -> Any:
     return REPLACED.get(value, value)
 
 
+_SHOWN = frozenset({"scipy", "scipy.special", "bindrune", "bindrune.random"})
+"""Modules that are not the user's, with functions among theirs that are replaced."""
+
+
+def lifted_function(function: types.FunctionType) -> Any:
+    """What stands for a library's function of Python code, or None."""
+    library = str(function.__globals__.get("__name__", ""))
+    if library.startswith("scipy.special."):
+        return lifted_special(function)
+    if library == "statistics":
+        _standard(sys.modules[library])
+    return REPLACED.get(function)
+
+
+def _standard(module: types.ModuleType) -> types.ModuleType:
+    """`math` or `statistics` as lifted code sees it."""
+    known = _MODULES.get(module.__name__)
+    if known is None:
+        known = _MODULES[module.__name__] = lifted_standard(module)
+        REPLACED.update({plain: getattr(known, n) for n, plain in vars(module).items() if n in replaced_names(module)})
+    return known
+
+
 def lifted_module(module: types.ModuleType, session: Any) -> types.ModuleType:
     """A module as lifted code sees it; the standard library's and those of C code stay as they are."""
     known = _MODULES.get(module.__name__)
     if known is not None:
         return known
+    if module.__name__ == "statistics":
+        return _standard(module)
     if module.__name__.startswith("numpy."):
         return _MODULES.setdefault(module.__name__, _lift_numpy(module))
-    if not is_liftable(module.__dict__) and module.__name__ not in ("scipy", "scipy.special"):
+    if not is_liftable(module.__dict__) and module.__name__ not in _SHOWN:
         return module
     return LiftedModule(module, session)
 
 
 # -------------------------------------------------------------------------------------------------------- builtins
+
+
+def _len(value: Any) -> Any:
+    if isinstance(value, Array) and value.shape and isinstance(value.shape[0], Dim):
+        return value.shape[0]
+    if is_hidden(value):
+        bool(value[0])
+    return len(value)
+
+
+def _repr(value: Any) -> str:
+    if isinstance(value, Array) and is_staged(value):
+        value = concrete(value)
+    return repr(value)
 
 
 def _extreme(builtin: Any, op_name: str) -> Any:
@@ -118,16 +171,20 @@ def _extreme(builtin: Any, op_name: str) -> Any:
     return extreme
 
 
+_ARRAY = np.empty(0)
+"""Stands for any array with dimensions, where only its class is asked for."""
+
+
 def _isinstance(value: Any, kinds: Any) -> bool:
     if isinstance(value, kinds):
         return True
-    return isinstance(value, Array) and isinstance(peek(value), kinds)
+    return isinstance(value, Array) and isinstance(_ARRAY if value.shape else peek(value), kinds)
 
 
 def _type(*arguments: Any) -> Any:
-    if len(arguments) == 1 and isinstance(arguments[0], Array):
-        return type(peek(arguments[0]))
-    return type(*arguments)
+    if len(arguments) != 1:
+        return type(*arguments)
+    return type(peek(arguments[0])) if isinstance(arguments[0], Array) else type_of(arguments[0])
 
 
 def _float(value: Any = 0.0) -> Any:
@@ -146,56 +203,6 @@ def _import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = 
     return module if session is None else session.lift(module)
 
 
-# ------------------------------------------------------------------------------------------------------------ math
-
-
-def _as_double(value: Any) -> Any:
-    """A number as `math` takes it in: converted by `float`."""
-    return registry["float"](value) if isinstance(value, Array) and value.dtype != float else value
-
-
-def _lifted_math(function: Any, op: Any) -> Any:
-    def call(*values: Any) -> Any:
-        for value in values:
-            if isinstance(value, Array):
-                return op(*map(_as_double, values))
-        return function(*values)
-
-    call.__name__ = function.__name__
-    call.__doc__ = function.__doc__
-    return call
-
-
-def _math_module() -> types.ModuleType:
-    module = types.ModuleType("math", math.__doc__)
-    module.__dict__.update({n: getattr(math, n) for n in dir(math) if not n.startswith("__")})
-    for name in dir(math):
-        op = registry.get(f"math.{name}")
-        if op is not None:
-            lifted = _lifted_math(getattr(math, name), op)
-            module.__dict__[name] = REPLACED[getattr(math, name)] = lifted
-    for name, composed in _MATH_COMPOSED.items():
-        module.__dict__[name] = REPLACED[getattr(math, name)] = _lifted_math(getattr(math, name), composed)
-    return module
-
-
-def _dist(p: Any, q: Any) -> Any:
-    return np.sqrt(sum((a - b) ** 2 for a, b in zip(p, q, strict=True)))
-
-
-_MATH_COMPOSED: dict[str, Any] = {
-    "pow": lambda a, b: registry["float_power"](a, b),
-    "fabs": lambda x: abs(x),
-    "isclose": lambda a, b, **k: math.isclose(peek(a), peek(b), **k),
-    "isnan": lambda x: bool(np.isnan(peek(x))),
-    "isinf": lambda x: bool(np.isinf(peek(x))),
-    "isfinite": lambda x: bool(np.isfinite(peek(x))),
-    "floor": lambda x: math.floor(peek(x)),
-    "ceil": lambda x: math.ceil(peek(x)),
-    "trunc": lambda x: math.trunc(peek(x)),
-    "log": lambda x, *base: registry["math.log"](x) if not base else registry["math.log"](x) / math.log(*base),
-}
-
 BUILTINS: dict[str, Any] = dict(vars(builtins))
 _MODULES: dict[str, types.ModuleType] = {}
 
@@ -208,19 +215,24 @@ def install() -> None:
     REPLACED.update({getattr(np, name): ours for name, ours in CREATION.items()})
     BUILTINS.update(
         {
+            "len": _len,
+            "print": lifted_print,
+            "repr": _repr,
+            "sum": lifted_sum,
             "max": _extreme(max, "maximum"),
             "min": _extreme(min, "minimum"),
             "isinstance": _isinstance,
             "float()": _float,
             "complex()": _complex,
             "type()": _type,
+            "super": lifted_super,
             "__import__": _import,
             **CALLS,
         }
     )
-    for name in ("max", "min", "isinstance"):
+    for name in ("max", "min", "isinstance", "print", "repr", "sum"):
         REPLACED[getattr(builtins, name)] = BUILTINS[name]
-    _MODULES["math"] = _math_module()
+    _standard(math)
     _MODULES["numpy"] = LiftedNumpy(np)
     for name in ("linalg", "fft"):
         _MODULES[f"numpy.{name}"] = getattr(_MODULES["numpy"], name)

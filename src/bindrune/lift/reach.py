@@ -9,18 +9,23 @@ import sys
 import types
 from typing import Any
 
-__all__ = ["implementation", "is_liftable"]
+__all__ = ["implementation", "is_liftable", "is_users"]
 
 _FOREIGN = frozenset(sys.stdlib_module_names - {"__main__"}) | {
     "bindrune", "numpy", "scipy", "pandas", "xarray", "matplotlib", "sklearn", "torch", "jax", "jaxlib", "autograd",
-    "numba", "llvmlite", "optree", "tqdm", "pytest", "_pytest", "hypothesis",
+    "numba", "llvmlite", "optree", "tqdm", "attr", "attrs", "pydantic",
+    "pytest", "_pytest", "hypothesis",
 }  # fmt: skip
 
 
 def is_liftable(globals_: dict[str, Any]) -> bool:
     """Whether code with these globals is the user's, rather than a library's that works on plain arrays."""
-    package = str(globals_.get("__name__", "")).partition(".")[0]
-    return package not in _FOREIGN
+    return is_users(str(globals_.get("__name__", "")))
+
+
+def is_users(module: str) -> bool:
+    """Whether a module is the user's, by its name."""
+    return module.partition(".")[0] not in _FOREIGN
 
 
 def implementation(function: Any) -> types.FunctionType | None:

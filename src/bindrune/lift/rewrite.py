@@ -10,38 +10,54 @@ between lanes runs both sides, each for its lanes.
 Stores into items and attributes, and calls of methods that change containers, go through calls that know which lanes
 are running.
 
-Refused, and left as they are: generators, coroutines, functions with ``global`` declarations, and code without source.
+Refused, and left as they are: generators, coroutines, and code without source.
 """
 
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
-import sys
-import textwrap
+import itertools
 import types
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
-__all__ = ["rewritten"]
+from .expressions import MUTATORS, Expressions, opened
+from .syntax import (
+    MARK,
+    assign,
+    assigned,
+    call,
+    define,
+    delayed,
+    load,
+    loads,
+    mangled,
+    parameters,
+    source_of,
+    tuple_of,
+    walk_scope,
+)
+
+__all__ = ["Rewriter", "rewritten"]
 
 _codes: WeakKeyDictionary[types.CodeType, types.CodeType | None] = WeakKeyDictionary()
 
-_CONTROL = (ast.If, ast.While, ast.IfExp, ast.BoolOp, ast.Assert)
-_SCOPES = (
-    ast.FunctionDef,
-    ast.AsyncFunctionDef,
-    ast.Lambda,
-    ast.ClassDef,
+_CONTROL = (
+    ast.If, ast.While, ast.For, ast.IfExp, ast.BoolOp, ast.Assert, ast.Raise, ast.Match, ast.Attribute, ast.Subscript,
     ast.ListComp,
-    ast.SetComp,
-    ast.DictComp,
-    ast.GeneratorExp,
-)
-_MARK = "_of_lanes"
-"""Ends the names that are made here."""
-_RETURNED, _RESULT = f"returned{_MARK}", f"result{_MARK}"
-_MUTATORS = frozenset("append extend insert pop popitem remove clear update setdefault add discard appendleft".split())
+)  # fmt: skip
+_RETURNED, _RESULT = f"returned{MARK}", f"result{MARK}"
+_ITERATING = frozenset({"range", "enumerate", "zip", "reversed"})
+_SHOWING = frozenset({"print", "sum", "any", "all"})
+"""Builtins of which calls are rewritten."""
+
+
+def _is_flag(name: str) -> bool:
+    """Whether a name made here is read after the statement that assigns it."""
+    return name.endswith(MARK) and name.startswith(("broken", "continued", "returned", "result"))
 
 
 def rewritten(code: types.CodeType) -> types.CodeType | None:
@@ -54,151 +70,43 @@ def rewritten(code: types.CodeType) -> types.CodeType | None:
 def _rewrite(code: types.CodeType) -> types.CodeType | None:
     if code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
         return None
-    node = _source(code)
+    node = source_of(code)
     if node is None or not any(_is_control(n) for n in ast.walk(node)):
         return None
-    if any(isinstance(n, (ast.Global, ast.Await, ast.Yield, ast.YieldFrom)) for n in ast.walk(node)):
-        return None
-    node = _Rewriter().function(node)
     # Free variables are parameters of a function around it, so that the compiler sees where they are bound.
-    parameters = ast.arguments([], [ast.arg(n) for n in code.co_freevars], None, [], [], None, [])
-    inner: list[ast.stmt] = [node] if isinstance(node, ast.FunctionDef) else [ast.Return(node)]
-    module = ast.fix_missing_locations(ast.Module([_define("around", parameters, inner)], []))
+    around = parameters(*code.co_freevars)
+    inner: list[ast.stmt]
+    if isinstance(node, ast.FunctionDef):
+        node = Rewriter().function(node)
+        node.name = f"function{MARK}"  # a name of its own, so that a call of itself goes where it went
+        inner = [node]
+    else:
+        inner = [ast.Return(Rewriter().expression_of(node))]
+    module = ast.fix_missing_locations(ast.Module([define("around", around, inner)], []))
     compiled = compile(module, code.co_filename, "exec")
-    around = next(c for c in compiled.co_consts if isinstance(c, types.CodeType))
-    return next(c for c in around.co_consts if isinstance(c, types.CodeType) and c.co_name == code.co_name)
+    outer = next(c for c in compiled.co_consts if isinstance(c, types.CodeType))
+    name = node.name if isinstance(node, ast.FunctionDef) else code.co_name
+    made = next(c for c in outer.co_consts if isinstance(c, types.CodeType) and c.co_name == name)
+    return made.replace(co_name=code.co_name, co_qualname=code.co_qualname)
 
 
 def _is_control(node: ast.AST) -> bool:
+    if isinstance(node, (ast.Attribute, ast.Subscript)):
+        return isinstance(node.ctx, ast.Store) or getattr(node, "attr", None) in MUTATORS
+    if isinstance(node, ast.Compare):
+        return len(node.ops) > 1
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id in _SHOWING
     return isinstance(node, _CONTROL) or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not))
 
 
-def _source(code: types.CodeType) -> ast.FunctionDef | ast.Lambda | None:
-    """The syntax of the function that was compiled to this code; None where it cannot be told."""
-    try:
-        lines, first = inspect.getsourcelines(code)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError, IndentationError):
-        return _lambda_in_part(code)
-    ast.increment_lineno(tree, first - 1)
-    if code.co_name == "<lambda>":
-        return _matching_lambda(tree, code)
-    found = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == code.co_name]
-    return found[0] if len(found) == 1 else None
+def _first(arguments: ast.arguments) -> str:
+    """The name of the first argument; empty where there is none."""
+    return next((a.arg for a in (*arguments.posonlyargs, *arguments.args)), "")
 
 
-def _lambda_in_part(code: types.CodeType) -> ast.Lambda | None:
-    """A lambda whose line is no statement by itself: try what begins at the word and ends at each bracket."""
-    if code.co_name != "<lambda>":
-        return None
-    try:
-        lines, first = inspect.getsourcelines(code)
-    except (OSError, TypeError):
-        return None
-    text = "".join(lines)
-    start = text.find("lambda")
-    while start >= 0:
-        for stop in range(len(text), start, -1):
-            try:
-                tree = ast.parse(text[start:stop].strip(), mode="eval")
-            except SyntaxError:
-                continue
-            ast.increment_lineno(tree, first - 1)
-            found = _matching_lambda(tree, code)
-            if found is not None:
-                return found
-        start = text.find("lambda", start + 1)
-    return None
-
-
-def _matching_lambda(tree: ast.AST, code: types.CodeType) -> ast.Lambda | None:
-    """The lambda in some source that compiles to this code, if it is the only one."""
-    found = [n for n in ast.walk(tree) if isinstance(n, ast.Lambda) and _arguments(n) == _names(code)]
-    if len(found) > 1:
-        found = [n for n in found if _compiles_to(n, code)]
-    return found[0] if len(found) == 1 else None
-
-
-def _arguments(node: ast.Lambda) -> tuple[str, ...]:
-    a = node.args
-    return tuple(x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs))
-
-
-def _names(code: types.CodeType) -> tuple[str, ...]:
-    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-
-
-def _compiles_to(node: ast.Lambda, code: types.CodeType) -> bool:
-    compiled = compile(ast.Expression(node), code.co_filename, "eval")
-    inner = next(c for c in compiled.co_consts if isinstance(c, types.CodeType))
-    return inner.co_consts == code.co_consts and {*inner.co_names} == {*code.co_names, *code.co_freevars}
-
-
-# --------------------------------------------------------------------------------------------------------- the rewriter
-
-
-def _define(name: str, arguments: ast.arguments, body: list[ast.stmt]) -> ast.FunctionDef:
-    since_3_12: dict[str, Any] = {"type_params": []} if sys.version_info >= (3, 12) else {}
-    return ast.FunctionDef(name, arguments, body, [], None, None, **since_3_12)
-
-
-def _call(name: str, *arguments: ast.expr) -> ast.Call:
-    """A call of a function of `lift.lanes`, under a name no source text can write."""
-    return ast.Call(ast.Name(f"{name}()", ast.Load()), list(arguments), [])
-
-
-def _load(name: str) -> ast.Name:
-    return ast.Name(name, ast.Load())
-
-
-def _assign(name: str, value: ast.expr) -> ast.stmt:
-    return ast.Assign([ast.Name(name, ast.Store())], value)
-
-
-def _tuple_of(names: list[str]) -> ast.expr:
-    return ast.Tuple([ast.Constant(n) for n in names], ast.Load())
-
-
-def _delayed(body: ast.expr) -> ast.Lambda:
-    return ast.Lambda(ast.arguments([], [], None, [], [], None, []), body)
-
-
-def _procedure(name: str, body: list[ast.stmt], names: list[str]) -> ast.FunctionDef:
-    """A nested function without arguments that shares the variables it assigns."""
-    shared: list[ast.stmt] = [ast.Nonlocal(names)] if names else []
-    return _define(name, ast.arguments([], [], None, [], [], None, []), [*shared, *body])
-
-
-def _walk_scope(nodes: list[ast.stmt]) -> list[ast.AST]:
-    """All nodes of some statements except those of nested functions and classes."""
-    found: list[ast.AST] = []
-    rest: list[ast.AST] = list(nodes)
-    while rest:
-        node = rest.pop()
-        found.append(node)
-        if not isinstance(node, _SCOPES):
-            rest += ast.iter_child_nodes(node)
-    return found
-
-
-def _assigned(nodes: list[ast.stmt]) -> list[str]:
-    """The variables that some statements assign, also through the procedures they have become."""
-    names: set[str] = set()
-    for node in _walk_scope(nodes):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)):
-            names.add(node.id)
-        elif isinstance(node, ast.FunctionDef) and node.name.endswith(_MARK):
-            shared = node.body[0]
-            names.update(shared.names if isinstance(shared, ast.Nonlocal) else ())
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, ast.alias):
-            names.add((node.asname or node.name).partition(".")[0])
-        elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
-            names.add(node.name)
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            names.add(node.rest)
-    return sorted(names)
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 class _Flags:
@@ -213,36 +121,101 @@ class _Flags:
         return [n for n in (self.returned, self.broken, self.continued) if n]
 
 
-class _Rewriter:
+def _binds_names(target: ast.expr) -> bool:
+    """Whether a target is a name, or made of names."""
+    parts = target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
+    return all(isinstance(t, ast.Name) or (t is not target and _binds_names(t)) for t in parts)
+
+
+class Rewriter:
     """Rewrites one function, and the functions inside it each by a rewriter of its own."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, numbers: Iterator[int] | None = None) -> None:
+        self.numbers = numbers or itertools.count(1)
+        self.before: list[ast.stmt] = []
+        """What must stand before the statement that is being rewritten."""
+        self.has_statements = True
+        self.first = ""
+        """The first argument of the function."""
+        self.reads: Counter[str] = Counter()
+        self.shared: set[str] = set()
+        """The variables of enclosing functions that this one assigns."""
+        self.globals: set[str] = set()
+        """The global variables that it assigns."""
+
+    def procedure(self, name: str, body: list[ast.stmt]) -> tuple[ast.FunctionDef, list[str]]:
+        """A nested function without arguments that shares the variables it assigns, and those variables."""
+        changed = assigned(body)
+        names = [n for n in changed if n not in self.globals]
+        shared: list[ast.stmt] = [ast.Nonlocal(names)] if names else []
+        if len(names) < len(changed):
+            shared.append(ast.Global([n for n in changed if n in self.globals]))
+        return define(name, parameters(), [*shared, *body]), names
+
+    def live(self, names: list[str], inside: Counter[str], own: str = "") -> ast.expr:
+        """Those of some names that are read outside the code whose reads are given; a flag of its own is not."""
+        made = (n for n in names if n in self.shared or self.reads[n] > inside[n] or (_is_flag(n) and n != own))
+        return tuple_of(list(made))
 
     def fresh(self, what: str) -> str:
-        self.count += 1
-        return f"{what}_{self.count}{_MARK}"
+        return f"{what}_{next(self.numbers)}{MARK}"
 
-    def function(self, node: ast.FunctionDef | ast.Lambda) -> ast.FunctionDef | ast.Lambda:
+    def inner(self) -> Rewriter:
+        """A rewriter for a function inside."""
+        return Rewriter(self.numbers)
+
+    def binder(self, name: str) -> ast.expr:
+        """A procedure that gives a variable the value of its argument, and that value."""
+        value, bind = self.fresh("value"), self.fresh("bind")
+        bound = assign(name, call("bound", delayed(load(name)), load(value)))
+        procedure, _ = self.procedure(bind, [bound, ast.Return(load(name))])
+        procedure.args = parameters(value)
+        self.before.append(procedure)
+        return load(bind)
+
+    def expression_of(self, node: ast.Lambda) -> ast.Lambda:
+        """The function of one expression, rewritten."""
+        self.first, self.has_statements = _first(node.args), False
+        return ast.copy_location(ast.Lambda(node.args, self.expression(node.body)), node)
+
+    def function(self, node: ast.FunctionDef) -> ast.FunctionDef:
         """The function rewritten."""
-        if isinstance(node, ast.Lambda):
-            return ast.copy_location(ast.Lambda(node.args, self.expression(node.body)), node)
+        self.first = _first(node.args)
+        self.reads = loads(node.body)
+        self.shared = {n for s in walk_scope(node.body) if isinstance(s, ast.Nonlocal) for n in s.names}
+        self.globals = {n for s in walk_scope(node.body) if isinstance(s, ast.Global) for n in s.names}
+        recursive = any(isinstance(n, ast.Call) and _is_name(n.func, node.name) for n in ast.walk(node))
         conditional = [
-            n for s in node.body if not isinstance(s, ast.Return) for n in _walk_scope([s]) if isinstance(n, ast.Return)
+            n for s in node.body if not isinstance(s, ast.Return) for n in walk_scope([s]) if isinstance(n, ast.Return)
         ]
         flags = _Flags(returned=_RETURNED) if conditional else _Flags()
         body = self.block(node.body, flags)
         if conditional:
             start = [
-                _assign(_RETURNED, ast.Constant(False)),
-                _assign(_RESULT, _call("nothing")),
+                assign(_RETURNED, ast.Constant(False)),
+                assign(_RESULT, call("nothing")),
             ]
-            body = [*start, *body, ast.Return(_call("result", _load(_RESULT)))]
+            body = [*start, *body, ast.Return(call("result", load(_RESULT)))]
         # Variables that only nested functions assign must still be variables of this one.
-        declared = {n for s in _walk_scope(node.body) if isinstance(s, ast.Nonlocal) for n in s.names}
-        names = [n for n in _assigned(body) if n not in declared]
-        bindings: list[ast.stmt] = [ast.If(ast.Constant(False), [_assign(n, ast.Constant(None)) for n in names], [])]
-        return ast.copy_location(_define(node.name, node.args, [*(bindings if names else []), *body]), node)
+        names = [n for n in assigned(body) if n not in self.shared | self.globals]
+        bindings: list[ast.stmt] = [ast.If(ast.Constant(False), [assign(n, ast.Constant(None)) for n in names], [])]
+        whole = [*(bindings if names else []), *body]
+        if recursive:
+            whole = self._through_call(node, whole)
+        return ast.copy_location(define(node.name, node.args, whole), node)
+
+    def _through_call(self, node: ast.FunctionDef, body: list[ast.stmt]) -> list[ast.stmt]:
+        """The body of a function that calls itself, as a call that knows when it is one of its own."""
+        inner = self.fresh(node.name)
+        a = node.args
+        absent: list[ast.expr | None] = [None] * len(a.kwonlyargs)
+        arguments = ast.arguments(a.posonlyargs, a.args, a.vararg, a.kwonlyargs, absent, a.kwarg, [])
+        given: list[ast.expr] = [load(x.arg) for x in (*a.posonlyargs, *a.args)]
+        given += [ast.Starred(load(a.vararg.arg), ast.Load())] if a.vararg else []
+        keywords = [ast.keyword(x.arg, load(x.arg)) for x in a.kwonlyargs]
+        keywords += [ast.keyword(None, load(a.kwarg.arg))] if a.kwarg else []
+        made = ast.Call(load("recursive()"), [load(inner), *given], keywords)
+        return [define(inner, arguments, body), ast.Return(made)]
 
     # ------------------------------------------------------------------------------------------------- statements
 
@@ -250,48 +223,64 @@ class _Rewriter:
         """Statements rewritten; what follows one that may set a flag is guarded by the flags."""
         done: list[ast.stmt] = []
         for i, node in enumerate(nodes):
-            done += [ast.copy_location(s, node) for s in self.statement(node, flags)]
             rest = nodes[i + 1 :]
-            raised = self._may_leave(node, flags)
-            if raised and rest:
+            reads = loads(rest)
+            leaves = self._may_leave(node, flags)  # asked before the statement is rewritten in place
+            before, self.before = self.before, []
+            made = self.statement(node, flags)
+            done += [ast.copy_location(s, node) for s in (*self.before, *made)]
+            self.before = before
+            if leaves and rest:
                 if not isinstance(node, (ast.Return, ast.Break, ast.Continue)):
-                    free = _call("none", *(_load(n) for n in flags.names()))
-                    done += self._branch(free, self.block(rest, flags), [], node)
+                    free = call("none", *(load(n) for n in flags.names()))
+                    deciding = "branch" if flags.broken else "rest"
+                    done += self._branch(free, self.block(rest, flags), [], node, reads, deciding)
                 return done
         return done or [ast.Pass()]
 
     def _may_leave(self, node: ast.stmt, flags: _Flags) -> bool:
         """Whether a statement may end the block it stands in."""
-        inside = _walk_scope([node])
+        inside = walk_scope([node])
         if flags.returned and any(isinstance(n, ast.Return) for n in inside):
             return True
         if not flags.broken and not flags.continued:
             return False
-        loops = {id(n) for loop in inside if isinstance(loop, (ast.For, ast.While)) for n in _walk_scope(loop.body)}
+        loops = {id(n) for loop in inside if isinstance(loop, (ast.For, ast.While)) for n in walk_scope(loop.body)}
         return any(isinstance(n, (ast.Break, ast.Continue)) and id(n) not in loops for n in inside)
 
     def statement(self, node: ast.stmt, flags: _Flags) -> list[ast.stmt]:
         if isinstance(node, ast.If):
+            reads = loads([*node.body, *node.orelse])
             test = self.expression(node.test)
-            return self._branch(test, self.block(node.body, flags), self.block(node.orelse, flags), node)
+            return self._branch(test, self.block(node.body, flags), self.block(node.orelse, flags), node, reads)
         if isinstance(node, ast.While):
             return self._while(node, flags)
         if isinstance(node, ast.For):
             return self._for(node, flags)
         if isinstance(node, ast.Return) and flags.returned:
             value = self.expression(node.value) if node.value else ast.Constant(None)
-            return [_assign(_RESULT, value), _assign(flags.returned, ast.Constant(True))]
+            return [assign(_RESULT, value), assign(flags.returned, ast.Constant(True))]
         if isinstance(node, ast.Break) and flags.broken:
-            return [_assign(flags.broken, ast.Constant(True))]
+            return [assign(flags.broken, ast.Constant(True))]
         if isinstance(node, ast.Continue) and flags.continued:
-            return [_assign(flags.continued, ast.Constant(True))]
+            return [assign(flags.continued, ast.Constant(True))]
         if isinstance(node, ast.Assert):
-            return [ast.Assert(_call("every", self.expression(node.test)), node.msg)]
+            message = [delayed(opened(copy.deepcopy(node.msg), Expressions(self, False)))] if node.msg else []
+            return [ast.Assert(call("every", self.expression(node.test), *message), node.msg)]
+        if isinstance(node, ast.Raise):
+            return [self._raise(node)]
+        if isinstance(node, ast.Match) and all(map(_is_comparison, node.cases)):
+            return self._match(node, flags)
+        if isinstance(node, ast.ClassDef):
+            return [self._class(node)]
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            return self.statement(ast.copy_location(ast.Assign([node.target], node.value), node), flags)
+        if isinstance(node, ast.Try) and node.handlers:
+            return self._try(node, flags)
+        if isinstance(node, ast.AsyncFunctionDef):
+            return [node]
         if isinstance(node, ast.FunctionDef):
-            inner = _Rewriter().function(node)
-            assert isinstance(inner, ast.FunctionDef)
-            inner.decorator_list = node.decorator_list
-            return [inner]
+            return [self._function(node)]
         if isinstance(node, ast.Assign):
             return self._assign_value(node)
         if isinstance(node, ast.AugAssign):
@@ -317,77 +306,164 @@ class _Rewriter:
             value.context_expr = self.expression(value.context_expr)
         return value
 
-    def _branch(self, test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt], node: ast.stmt) -> list[ast.stmt]:
-        names = _assigned([*body, *orelse])
-        yes, no = self.fresh("then"), self.fresh("else")
-        call = _call("branch", test, _load(yes), _load(no), _tuple_of(names))
-        made: list[ast.stmt] = [
-            _procedure(yes, body, names),
-            _procedure(no, orelse or [ast.Pass()], names if orelse else []),
-            ast.Expr(call),
+    def _function(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        if any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in walk_scope(node.body)):
+            return node
+        made = self.inner().function(node)
+        made.decorator_list = node.decorator_list
+        return made
+
+    def _class(self, node: ast.ClassDef) -> ast.ClassDef:
+        """A class: only its methods are rewritten, for nothing shares the variables of its body."""
+        node.body = [
+            self._function(mangled(part, node.name)) if isinstance(part, ast.FunctionDef) else part
+            for part in node.body
         ]
+        return node
+
+    def _raise(self, node: ast.Raise) -> ast.Raise:
+        """What an error shows stays open while it is not known whether it is raised."""
+        error = node.exc
+        if isinstance(error, ast.Call):
+            error.args = [opened(a, Expressions(self)) for a in error.args]
+            error.keywords = [ast.keyword(k.arg, self.expression(k.value)) for k in error.keywords]
+        elif error is not None:
+            node.exc = self.expression(error)
+        return node
+
+    def _match(self, node: ast.Match, flags: _Flags) -> list[ast.stmt]:
+        """A match that only compares, as the conditions that it is."""
+        subject = self.fresh("subject")
+        chain: list[ast.stmt] = []
+        for case in reversed(node.cases):
+            test = _comparison(case.pattern, subject)
+            name = case.pattern.name if isinstance(case.pattern, ast.MatchAs) else None
+            chosen: list[ast.stmt] = case.body
+            if case.guard is not None:
+                test = case.guard if test is None else ast.BoolOp(ast.And(), [test, case.guard])
+            if test is not None:
+                chosen = [ast.If(test, case.body, chain)]
+            chain = [*([assign(name, load(subject))] if name else []), *chosen]
+        whole = [assign(subject, node.subject), *chain]
+        for statement in whole:
+            for part in ast.walk(statement):
+                if isinstance(part, (ast.stmt, ast.expr)) and not hasattr(part, "lineno"):
+                    ast.copy_location(part, node)
+        self.reads.update(loads(whole[:1]))
+        self.reads[subject] += 2
+        return self.block(whole, flags)
+
+    def _try(self, node: ast.Try, flags: _Flags) -> list[ast.stmt]:
+        """What is raised inside must be raised while this runs, and so is not left to a staged check."""
+        begin, end = (ast.Expr(call("trying", ast.Constant(depth))) for depth in (1, -1))
+        leaves, reads = any(self._may_leave(s, flags) for s in node.body), loads(node.orelse)
+        orelse = self.block(node.orelse, flags)
+        if leaves and node.orelse:
+            free = call("none", *(load(n) for n in flags.names()))
+            orelse = self._branch(free, orelse, [], node, reads)
+        body: list[ast.stmt] = [begin, ast.Try(self.block(node.body, flags), [], [], [end])]
+        handlers = [self._part(h, flags) for h in node.handlers]
+        final = self.block(node.finalbody, flags) if node.finalbody else []
+        made = ast.Try(body, handlers, orelse if node.orelse else [], final)  # type: ignore[arg-type]
+        return [made]
+
+    def _branch(
+        self,
+        test: ast.expr,
+        body: list[ast.stmt],
+        orelse: list[ast.stmt],
+        node: ast.stmt,
+        reads: Counter[str],
+        name: str = "branch",
+    ) -> list[ast.stmt]:
+        yes, no = self.fresh("then"), self.fresh("else")
+        then, changed = self.procedure(yes, body)
+        otherwise, also = self.procedure(no, orelse or [ast.Pass()])
+        names = sorted({*changed, *also})
+        deciding = call(name, test, load(yes), load(no), tuple_of(names), self.live(names, reads))
+        made: list[ast.stmt] = [then, otherwise, ast.Expr(deciding)]
         return [ast.copy_location(s, node) for s in made]
 
     def _while(self, node: ast.While, flags: _Flags) -> list[ast.stmt]:
+        reads, after = loads([node.test, *node.body]), loads(node.orelse)
         broken, continued = self.fresh("broken"), self.fresh("continued")
         inner = _Flags(flags.returned, broken, continued)
-        body = [_assign(continued, ast.Constant(False)), *self.block(node.body, inner)]
-        leave = [_load(n) for n in (broken, flags.returned) if n]
-        test = _call("both", _delayed(_call("none", *leave)), _delayed(self.expression(node.test)))
-        names = _assigned(body)
+        body = [assign(continued, ast.Constant(False)), *self.block(node.body, inner)]
+        leave = [load(n) for n in (broken, flags.returned) if n]
+        before, self.before = self.before, []
+        test = call("both", delayed(call("none", *leave)), delayed(self.expression(node.test)))
         check, step = self.fresh("test"), self.fresh("body")
+        asking, tested = self.procedure(check, [*self.before, ast.Return(test)])
+        self.before = before
+        procedure, names = self.procedure(step, body)
+        names = sorted({*names, *tested})
         done: list[ast.stmt] = [
-            _assign(broken, ast.Constant(False)),
-            _assign(continued, ast.Constant(False)),
-            _procedure(check, [ast.Return(test)], []),
-            _procedure(step, body, names),
-            ast.Expr(_call("loop", _load(check), _load(step), _tuple_of(names))),
+            assign(broken, ast.Constant(False)),
+            assign(continued, ast.Constant(False)),
+            asking,
+            procedure,
+            ast.Expr(call("loop", load(check), load(step), tuple_of(names), self.live(names, reads, continued))),
         ]
         if node.orelse:
-            done += self._branch(_call("none", *leave), self.block(node.orelse, flags), [], node)
+            done += self._branch(call("none", *leave), self.block(node.orelse, flags), [], node, after)
         return done
 
     def _for(self, node: ast.For, flags: _Flags) -> list[ast.stmt]:
+        reads, after = loads(node.body), loads(node.orelse)
         broken, continued = self.fresh("broken"), self.fresh("continued")
         inner = _Flags(flags.returned, broken, continued)
         leaves = any(self._may_leave(s, inner) for s in node.body)
-        body = self.block(node.body, inner)
+        item = self.fresh("item")
+        body = [*self._store(node.target, load(item)), *self.block(node.body, inner)]
+        gone = [load(n) for n in (broken, flags.returned) if n]
+        leaving: ast.expr = ast.Constant(None)
         if leaves:
-            gone = [_load(n) for n in (broken, flags.returned) if n]
-            stop = ast.If(_call("all_lanes", *gone), [ast.Break()], [])
-            guarded = self._branch(_call("none", *gone), body, [], node)
-            body = [stop, _assign(continued, ast.Constant(False)), *guarded]
-        loop = ast.For(node.target, self.expression(node.iter), body, [])
-        start: list[ast.stmt] = (
-            [_assign(broken, ast.Constant(False)), _assign(continued, ast.Constant(False))] if leaves else []
-        )
-        done: list[ast.stmt] = [*start, loop]
+            guarded = self._branch(call("none", *gone), body, [], node, reads)
+            body = [assign(continued, ast.Constant(False)), *guarded]
+            leaving = delayed(call("either", *map(delayed, gone)))
+        step = self.fresh("body")
+        procedure, names = self.procedure(step, body)
+        procedure.args.args.append(ast.arg(item))
+        variables = tuple_of(names), self.live(names, reads, continued)
+        done: list[ast.stmt] = []
+        if leaves:
+            done = [assign(broken, ast.Constant(False)), assign(continued, ast.Constant(False))]
+        done += [procedure, ast.Expr(call("each", self.items(node.iter), load(step), leaving, *variables))]
         if node.orelse:
             rest = self.block(node.orelse, flags)
-            done += self._branch(_call("none", _load(broken)), rest, [], node) if leaves else rest
+            done += self._branch(call("none", *(load(n.id) for n in gone)), rest, [], node, after) if leaves else rest
         return done
 
+    def items(self, node: ast.expr) -> ast.expr:
+        """What a loop goes through; calls of builtins that make iterators say what they are made of."""
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in _ITERATING:
+            return self.expression(node)
+        given = [self.items(a) for a in node.args]
+        keywords = [ast.keyword(k.arg, self.expression(k.value)) for k in node.keywords]
+        made = ast.Call(ast.Name("iterating()", ast.Load()), [load(node.func.id), *given], keywords)
+        return ast.copy_location(made, node)
+
     def _assign_value(self, node: ast.Assign) -> list[ast.stmt]:
-        if all(isinstance(t, ast.Name) for t in node.targets):
+        if all(map(_binds_names, node.targets)):
             return [ast.Assign(node.targets, self.expression(node.value))]
         value = self.fresh("value")
-        done: list[ast.stmt] = [_assign(value, self.expression(node.value))]
+        done: list[ast.stmt] = [assign(value, self.expression(node.value))]
         for target in node.targets:
-            done += self._store(target, _load(value))
+            done += self._store(target, load(value))
         return done
 
     def _store(self, target: ast.expr, value: ast.expr) -> list[ast.stmt]:
         """Stores into items and attributes go through calls that know which lanes are running."""
         if isinstance(target, ast.Subscript):
             place = self.expression(target.value), self.expression(target.slice)
-            return [ast.Expr(_call("set_item", *place, value))]
+            return [ast.Expr(call("set_item", *place, value))]
         if isinstance(target, ast.Attribute):
             place = self.expression(target.value), ast.Constant(target.attr)
-            return [ast.Expr(_call("set_attribute", *place, value))]
+            return [ast.Expr(call("set_attribute", *place, value))]
         if isinstance(target, (ast.Tuple, ast.List)) and not any(isinstance(t, ast.Starred) for t in target.elts):
             parts = [self.fresh("part") for _ in target.elts]
             unpacked = ast.Tuple([ast.Name(p, ast.Store()) for p in parts], ast.Store())
-            stores = [s for t, p in zip(target.elts, parts, strict=True) for s in self._store(t, _load(p))]
+            stores = [s for t, p in zip(target.elts, parts, strict=True) for s in self._store(t, load(p))]
             return [ast.Assign([unpacked], value), *stores]
         return [ast.Assign([target], value)]
 
@@ -395,25 +471,25 @@ class _Rewriter:
         """``target op= value``: the place is evaluated once, read, and stored to."""
         target = node.target
         op = ast.Constant(type(node.op).__name__)
-        value = _delayed(self.expression(node.value))
+        value = delayed(self.expression(node.value))
         if isinstance(target, ast.Name):
-            return [_assign(target.id, _call("augmented", op, _load(target.id), value))]
+            return [assign(target.id, call("augmented", op, load(target.id), value))]
         whole, key = self.fresh("whole"), self.fresh("key")
         item = isinstance(target, ast.Subscript)
         chosen = self.expression(target.slice) if isinstance(target, ast.Subscript) else ast.Constant(target.attr)
-        before = _call("get_item" if item else "get_attribute", _load(whole), _load(key))
-        after = _call("augmented", op, before, value)
+        before = call("get_item" if item else "get_attribute", load(whole), load(key))
+        after = call("augmented", op, before, value)
         return [
-            _assign(whole, self.expression(target.value)),
-            _assign(key, chosen),
-            ast.Expr(_call("set_item" if item else "set_attribute", _load(whole), _load(key), after)),
+            assign(whole, self.expression(target.value)),
+            assign(key, chosen),
+            ast.Expr(call("set_item" if item else "set_attribute", load(whole), load(key), after)),
         ]
 
     def _delete(self, node: ast.Delete) -> list[ast.stmt]:
         done: list[ast.stmt] = []
         for target in node.targets:
             if isinstance(target, ast.Subscript):
-                method = _call("changing", self.expression(target.value), ast.Constant("__delitem__"))
+                method = call("changing", self.expression(target.value), ast.Constant("__delitem__"))
                 done.append(ast.Expr(ast.Call(method, [self.expression(target.slice)], [])))
             else:
                 done.append(ast.Delete([target]))
@@ -422,53 +498,29 @@ class _Rewriter:
     # ------------------------------------------------------------------------------------------------ expressions
 
     def expression(self, node: ast.expr) -> ast.expr:
-        """An expression rewritten; one that binds names as it goes is left as it is."""
-        if any(isinstance(n, ast.NamedExpr) for n in ast.walk(node)):
-            return node
-        found = _Expressions(self).visit(node)
+        """An expression rewritten."""
+        found = Expressions(self).visit(node)
         assert isinstance(found, ast.expr)
         return found
 
 
-class _Expressions(ast.NodeTransformer):
-    def __init__(self, rewriter: _Rewriter) -> None:
-        self.rewriter = rewriter
+def _is_comparison(case: ast.match_case) -> bool:
+    """Whether a case compares with values, or takes anything."""
+    return _compares(case.pattern) or (isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None)
 
-    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
-        made = _Rewriter().function(node)
-        assert isinstance(made, ast.Lambda)
-        return made
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
-        self.generic_visit(node)
-        name = "both" if isinstance(node.op, ast.And) else "either"
-        return ast.copy_location(_call(name, *map(_delayed, node.values)), node)
+def _compares(pattern: ast.pattern) -> bool:
+    if isinstance(pattern, ast.MatchOr):
+        return all(map(_compares, pattern.patterns))
+    return isinstance(pattern, (ast.MatchValue, ast.MatchSingleton))
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
-        self.generic_visit(node)
-        return ast.copy_location(_call("none", node.operand), node) if isinstance(node.op, ast.Not) else node
 
-    def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
-        self.generic_visit(node)
-        return ast.copy_location(_call("choose", node.test, _delayed(node.body), _delayed(node.orelse)), node)
-
-    def visit_Compare(self, node: ast.Compare) -> ast.expr:
-        self.generic_visit(node)
-        if len(node.ops) == 1:
-            return node
-        links = [
-            ast.Lambda(
-                ast.arguments([], [ast.arg("a"), ast.arg("b")], None, [], [], None, []),
-                ast.Compare(_load("a"), [op], [_load("b")]),
-            )
-            for op in node.ops
-        ]
-        values = [_delayed(v) for v in (node.left, *node.comparators)]
-        pair = ast.Tuple([*links, *values], ast.Load())
-        return ast.copy_location(_call("chain", pair), node)
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        self.generic_visit(node)
-        if isinstance(node.func, ast.Attribute) and node.func.attr in _MUTATORS:
-            node.func = ast.copy_location(_call("changing", node.func.value, ast.Constant(node.func.attr)), node.func)
-        return node
+def _comparison(pattern: ast.pattern, subject: str) -> ast.expr | None:
+    """The condition that a pattern is; None for one that takes anything."""
+    if isinstance(pattern, ast.MatchOr):
+        return ast.BoolOp(ast.Or(), [c for p in pattern.patterns if (c := _comparison(p, subject)) is not None])
+    if isinstance(pattern, ast.MatchValue):
+        return ast.Compare(load(subject), [ast.Eq()], [pattern.value])
+    if isinstance(pattern, ast.MatchSingleton):
+        return ast.Compare(load(subject), [ast.Is()], [ast.Constant(pattern.value)])
+    return None

@@ -13,7 +13,7 @@ from ..core.array import Array, concrete
 from ..core.handler import constant
 from ..core.protocol import implements
 from ..ops import binning
-from ..ops.indexing import is_concrete
+from ..ops.views import is_concrete
 from .shaping import cell_of
 
 __all__: list[str] = []

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ..core.array import Array, concrete, dtype_of, is_scalar, peek
+from ..core.array import Array, concrete, dtype_of, is_numeric, is_scalar, peek
 from ..core.handler import HOST, constant, constants
 from ..core.protocol import FUNCTIONS, hooks, implements
+from ..graph.dims import Dim, is_open
+from ..graph.dims import hooks as open_lengths
+from ..ops.rows import consecutive, pieces, row_number
 from .methods import Flat
 
-__all__ = ["CREATION", "asarray"]
+__all__ = ["CREATION", "asarray", "cells_of"]
 
 
 def _plain(x: Any) -> Any:
@@ -30,23 +33,69 @@ def _plain(x: Any) -> Any:
     return x
 
 
+def cells_of(result: Any) -> Any:
+    """Arrays that were made, as cells if they hold numbers; stand-ins among objects stay what they are."""
+    if type(result) is tuple or is_numeric(dtype_of(result)):
+        return constants(result)
+    return result
+
+
 def _creating(function: Callable[..., Any]) -> Callable[..., Any]:
     def create(*arguments: Any, **keywords: Any) -> Any:
-        return constants(function(*map(_plain, arguments), **{k: _plain(v) for k, v in keywords.items()}))
+        return cells_of(function(*map(_plain, arguments), **{k: _plain(v) for k, v in keywords.items()}))
 
     create.__name__ = function.__name__
     create.__doc__ = function.__doc__
     return create
 
 
-def _full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C", **_: Any) -> Array:
+def _open_shape(shape: Any) -> tuple[Any, ...] | None:
+    """A shape with lengths that only a running program knows; None where all are known."""
+    lengths = shape if isinstance(shape, (tuple, list)) else (shape,)
+    if not builtins.any(isinstance(n, (Array, Dim)) for n in lengths):
+        return None
+    found = tuple(n._handler.length(n) if isinstance(n, Array) else n for n in map(_read, lengths))
+    return found if is_open(found) else None
+
+
+def _read(x: Any) -> Any:
+    return x.read() if isinstance(x, Array) else x
+
+
+def _uniform(name: str, value: int) -> Callable[..., Any]:
+    plain = _creating(getattr(np, name))
+
+    def create(shape: Any, dtype: Any = None, order: Any = "C", **keywords: Any) -> Any:
+        lengths = _open_shape(shape)
+        if lengths is None:
+            return plain(shape, dtype, order, **keywords)
+        return open_lengths.full(lengths, np.dtype(dtype).type(value), new=True)
+
+    return create
+
+
+def _full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C", **_: Any) -> Any:
     fill_value = asarray(fill_value) if isinstance(fill_value, (list, tuple)) else fill_value
-    made = Array(HOST, np.empty(_plain(shape), dtype or dtype_of(fill_value), order))
+    made: Any = CREATION["empty"](shape, dtype or dtype_of(fill_value), order)
     made[...] = fill_value
     return made
 
 
+def _eye(N: Any, M: Any = None, k: Any = 0, dtype: Any = float, order: Any = "C", **_: Any) -> Any:  # noqa: N803
+    rows, columns = N, N if M is None else M
+    if _open_shape((rows, columns)) is None:
+        return cells_of(np.eye(_plain(rows), _plain(columns), _plain(k), dtype, order))
+    return (_arange(rows)[:, None] + k == _arange(columns)).astype(dtype)
+
+
 def _arange(*bounds: Any, dtype: Any = None, **keywords: Any) -> Array:
+    if len(bounds) < 3 and builtins.all(isinstance(b, (int, Dim)) or dtype_of(b).kind in "iu" for b in bounds):
+        first, last = (0, *bounds)[-2:]
+        lengths = _open_shape(last if type(first) is int and first == 0 else last - first)
+        if lengths is not None:
+            ones = open_lengths.full(lengths, np.dtype(int).type(1), new=True)
+            counted: Array = first - 1 + FUNCTIONS[np.cumsum](ones)
+            return counted if dtype is None else counted.astype(dtype)
     plain = np.arange(*map(_plain, bounds), dtype=dtype)
     if not builtins.any(isinstance(b, Array) and b._handler is not HOST for b in bounds):
         return Array(HOST, plain)
@@ -86,9 +135,13 @@ def _linspace(
 
 
 def _like(function: Callable[..., Any]) -> Callable[..., Any]:
-    def create(a: Any, *arguments: Any, **keywords: Any) -> Array:
-        plain = peek(asarray(a) if isinstance(a, (list, tuple)) else a)
-        return Array(HOST, function(plain, *map(_plain, arguments), **{k: _plain(v) for k, v in keywords.items()}))
+    def create(a: Any, *arguments: Any, **keywords: Any) -> Any:
+        a = asarray(a) if isinstance(a, (list, tuple)) else a
+        if isinstance(a, Array) and is_open(a.shape):
+            dtype = arguments[0] if arguments else keywords.get("dtype")
+            return CREATION[function.__name__.removesuffix("_like")](a.shape, dtype or a.dtype)
+        plain = peek(a)
+        return cells_of(function(plain, *map(_plain, arguments), **{k: _plain(v) for k, v in keywords.items()}))
 
     return create
 
@@ -121,16 +174,36 @@ def asarray(x: Any, dtype: Any = None, order: Any = None, *, copy: bool | None =
     if isinstance(x, Flat):
         return asarray(x.copy(), dtype)
     if isinstance(x, (list, tuple)) and _has_stand_in(x):
+        stacked = _of_rows(x)
+        if stacked is not None:
+            return stacked if dtype is None else stacked.astype(dtype)  # type: ignore[no-any-return]
         parts = [asarray(e) if isinstance(e, (list, tuple)) else e for e in x]
-        stacked = FUNCTIONS[np.stack](parts)
+        stacked = FUNCTIONS[np.stack](tuple(parts))  # a list of rows would come back here
         made: Array = stacked if dtype is None else stacked.astype(dtype)
         return made
     return constant(np.array(x, dtype, copy=copy, order=order or "K"))
 
 
-def array(x: Any, dtype: Any = None, *, copy: Any = True, order: Any = "K", ndmin: int = 0, **_: Any) -> Array:
+def _of_rows(x: Any) -> Any:
+    """An array of values among which are rows of another, by what a staged loop appended."""
+    whole = consecutive(x)
+    if whole is not None:
+        return FUNCTIONS[np.copy](whole)
+    if type(x) is not list or not builtins.any(row_number(e) is not None for e in x):
+        return None
+    found = pieces(x)
+    if not builtins.any(isinstance(p, Array) for p in found):
+        return None
+    return FUNCTIONS[np.concatenate]([p if isinstance(p, Array) else asarray(p) for p in found])
+
+
+def array(x: Any, dtype: Any = None, *, copy: Any = True, order: Any = "K", ndmin: int = 0, **_: Any) -> Any:
     """`np.array` for a lifted function."""
+    if dtype is not None and np.dtype(dtype) == object and _has_stand_in(x):
+        return _of_objects(x)
     made = asarray(x, dtype, order, copy=copy)
+    if not is_numeric(made.dtype):
+        return np.array(made._value, copy=False, ndmin=ndmin)
     if made.shape == () and is_scalar(made):
         made = FUNCTIONS[np.copy](made)
     if made.ndim < ndmin:
@@ -138,8 +211,17 @@ def array(x: Any, dtype: Any = None, *, copy: Any = True, order: Any = "K", ndmi
     return made
 
 
-def _converting(layout: str = "K", ndmin: int = 0) -> Callable[..., Array]:
-    def convert(a: Any, dtype: Any = None, order: Any = None, *, copy: bool | None = None, **_: Any) -> Array:
+def _of_objects(x: Any) -> Any:
+    """An array of objects with stand-ins among them: its elements, as a list of them would hold them."""
+    whole = asarray(x)
+    made = np.empty(whole.shape, object)
+    for index in np.ndindex(whole.shape):
+        made[index] = whole[index]
+    return made
+
+
+def _converting(layout: str = "K", ndmin: int = 0) -> Callable[..., Any]:
+    def convert(a: Any, dtype: Any = None, order: Any = None, *, copy: bool | None = None, **_: Any) -> Any:
         return array(a, dtype, copy=copy, order=order or layout, ndmin=ndmin)
 
     return convert
@@ -156,12 +238,16 @@ def _broadcast(*arrays: Any) -> Any:
 CREATION: dict[str, Callable[..., Any]] = {
     name: _creating(getattr(np, name))
     for name in (
-        "zeros ones empty eye identity tri logspace geomspace frombuffer fromfunction fromiter indices "
+        "identity tri logspace geomspace frombuffer fromfunction fromiter indices "
         "hanning hamming bartlett blackman kaiser"
     ).split()
 }
 """What NumPy cannot dispatch, by name."""
 CREATION |= {
+    "zeros": _uniform("zeros", 0),
+    "ones": _uniform("ones", 1),
+    "empty": _uniform("empty", 0),
+    "eye": _eye,
     "full": _full,
     "arange": _arange,
     "array": array,

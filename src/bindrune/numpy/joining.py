@@ -14,7 +14,8 @@ from numpy.lib.array_utils import normalize_axis_index
 from ..core.array import Array, concrete, peek
 from ..core.protocol import hooks, implements
 from ..ops import joining
-from ..ops.indexing import read_at
+from ..ops.rows import row_number
+from ..ops.views import read_at
 from .shaping import cell_of
 from .ufuncs import write_out
 
@@ -55,6 +56,9 @@ def _concatenate(
 def _stack(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind") -> Array:
     if not hasattr(arrays, "__getitem__"):
         raise TypeError('arrays to stack must be passed as a "sequence" type such as list or tuple.')
+    if type(arrays) is list and arrays and row_number(arrays[-1]) is not None:
+        stacked: Any = hooks.asarray(arrays)
+        return _delivered(np.moveaxis(stacked, 0, axis), out, dtype, casting, "stack")
     cells = [cell_of(a) for a in arrays]
     if not cells:
         raise ValueError("need at least one array to stack")

@@ -7,18 +7,22 @@ and for counting; a conversion that would freeze a followed value into a float i
 
 from __future__ import annotations
 
+import itertools
+import linecache
+import numbers
 import operator
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from ..core.array import Array, View, concrete, is_scalar, peek
-from ..core.errors import EscapedValueError, UnreachableError, user_line
+from ..core.array import Array, View, concrete, is_numeric, is_scalar, is_staged, peek
+from ..core.errors import EscapedValueError, UnreachableError, UnsupportedError, user_frames, user_line
 from ..core.handler import HOST
 from ..core.operation import perform_binary, perform_unary, registry
 from ..core.protocol import FUNCTIONS
-from ..ops import elementwise, indexing  # noqa: F401  (the operations are defined when their module is imported)
+from ..ops import elementwise, views  # noqa: F401  (the operations are defined when their module is imported)
 
 __all__: list[str] = []
 
@@ -61,7 +65,38 @@ def _on_one(op: Any) -> Callable[[Any], Any]:
     return lambda self: perform_unary(op, self)
 
 
-def _forward(op: Any) -> Callable[[Any, Any], Any]:
+_OPERANDS = frozenset({Array, View, np.ndarray, list, tuple, float, int, bool, complex}) | {
+    np.dtype(code).type for code in "?bBhHiIlLqQefdgFDG"
+}
+
+
+def _leaves_to(self: Array, other: Any, reflected: str) -> bool:
+    """Whether an object has an operator of its own, which then must see the stand-in rather than its value."""
+    kind: Any = type(other)
+    if kind in _OPERANDS or not hasattr(kind, reflected) or isinstance(other, numbers.Rational):
+        return False
+    if hasattr(kind, "__array_ufunc__"):
+        return kind.__array_ufunc__ is None
+    if not self.shape or getattr(kind, "__array_priority__", -1) > 0:
+        return True
+    raise UnsupportedError(
+        f"{user_line()}: of an array and an object of class {kind.__name__} NumPy makes an array of objects, which has "
+        "no rule for traced values. Take the object first, or give its class __array_ufunc__ = None."
+    )
+
+
+def _forward(op: Any, reflected: str) -> Callable[[Any, Any], Any]:
+    def method(self: Array, other: Any) -> Any:
+        if type(other) not in _OPERANDS:
+            if _leaves_to(self, other, reflected):
+                return NotImplemented
+            other = float(other) if isinstance(other, numbers.Rational) else other
+        return perform_binary(op, self, other)
+
+    return method
+
+
+def _comparing(op: Any) -> Callable[[Any, Any], Any]:
     return lambda self, other: perform_binary(op, self, other)
 
 
@@ -69,8 +104,10 @@ def _reflected(op: Any) -> Callable[[Any, Any], Any]:
     return lambda self, other: perform_binary(op, other, self)
 
 
-def _augmented(op: Any) -> Callable[[Any, Any], Any]:
-    def method(self: Array, other: Any) -> Array:
+def _augmented(op: Any, reflected: str) -> Callable[[Any, Any], Any]:
+    def method(self: Array, other: Any) -> Any:
+        if type(other) not in _OPERANDS and _leaves_to(self, other, reflected):
+            return NotImplemented
         return store(self, op(self, other), op.name)
 
     return method
@@ -88,16 +125,16 @@ def store(cell: Array, result: Array, name: str) -> Array:
         raise TypeError(
             f"Cannot cast ufunc {name!r} output from {result.dtype!r} to {cell.dtype!r} with casting rule 'same_kind'"
         )
-    indexing.assign(cell, result)
+    views.assign(cell, result)
     return cell
 
 
 for _name, _op in _BINARY.items():
-    _attach(f"__{_name}__", _forward(registry[_op]))
+    _attach(f"__{_name}__", _forward(registry[_op], f"__r{_name}__"))
     _attach(f"__r{_name}__", _reflected(registry[_op]))
-    _attach(f"__i{_name}__", _augmented(registry[_op]))
+    _attach(f"__i{_name}__", _augmented(registry[_op], f"__r{_name}__"))
 for _name, _op in _COMPARE.items():
-    _attach(f"__{_name}__", _forward(registry[_op]))
+    _attach(f"__{_name}__", _comparing(registry[_op]))
 for _name, _op in _UNARY.items():
     _attach(f"__{_name}__", _on_one(registry[_op]))
 
@@ -112,19 +149,22 @@ def _rdivmod(self: Array, other: Any) -> tuple[Any, Any]:
 
 _attach("__divmod__", _divmod)
 _attach("__rdivmod__", _rdivmod)
-_attach("__matmul__", lambda self, other: FUNCTIONS[np.matmul](self, other))
+_attach(
+    "__matmul__",
+    lambda self, other: NotImplemented if _leaves_to(self, other, "__rmatmul__") else FUNCTIONS[np.matmul](self, other),
+)
 _attach("__rmatmul__", lambda self, other: FUNCTIONS[np.matmul](other, self))
 _attach("__imatmul__", lambda self, other: store(self, FUNCTIONS[np.matmul](self, other), "matmul"))
 
 # ------------------------------------------------------------------------------------------ indexing and iteration
 
-_attach("__getitem__", indexing.read_at)
+_attach("__getitem__", views.read_at)
 
 
 def _setitem(self: Array, index: Any, value: Any) -> None:
     if not self.shape and is_scalar(self):
         raise TypeError(f"{user_line()}: a NumPy number does not support item assignment")
-    indexing.write_at(self, index, value)
+    views.write_at(self, index, value)
 
 
 def _iter(self: Array) -> Iterator[Any]:
@@ -157,11 +197,35 @@ def _follows(cell: Array) -> bool:
 
 
 def _refuse(self: Array, what: str) -> UnreachableError:
+    text = _expression()
+    name = re.match(r"[\w.]*?(\w+)\(", text)
+    if name and hasattr(np.random.Generator, name[1]):
+        remedy = (
+            "Draw standard numbers and transform them (loc + scale * rng.standard_normal()), use br.random, or hold "
+            "the parameter constant with br.stop_gradient."
+        )
+    else:
+        remedy = "Use the NumPy function of that name, or br.numpy; for printing use an f-string."
     return UnreachableError(
-        f"{user_line()}: {what} of a value that {self.read()._handler.origin} is following. Code that lifting does not "
-        "reach (a C function, or a library that converts its arguments) would see a frozen constant here. Use the "
-        "NumPy function of that name, or br.numpy; for printing use an f-string."
+        f"{user_line()}: {text and text + ': '}{what} of a value that {self.read()._handler.origin} is following. Code "
+        "that lifting does not reach (a C function, or a library that converts its arguments) would see a frozen "
+        f"constant here. {remedy}"
     )
+
+
+def _expression() -> str:
+    """What the user's code is evaluating, as it is written there; empty where the source is not at hand."""
+    frame = next(user_frames(), None)
+    if frame is None:
+        return ""
+    places = itertools.islice(frame.f_code.co_positions(), frame.f_lasti // 2, None)
+    first, last, start, stop = next(places, (None,) * 4)
+    if first is None or last is None or start is None or stop is None:
+        return ""
+    lines = [linecache.getline(frame.f_code.co_filename, n).encode() for n in range(first, last + 1)]
+    lines[-1] = lines[-1][:stop]
+    lines[0] = lines[0][start:]
+    return " ".join(line.decode().strip() for line in lines)
 
 
 def _float(self: Array) -> float:
@@ -190,12 +254,40 @@ def _array(self: Array, dtype: Any = None, copy: bool | None = None) -> Any:
 def _hash(self: Array) -> int:
     if self.shape or not is_scalar(self):
         raise TypeError("unhashable type: 'numpy.ndarray'")
+    if _follows(self) and not self.read()._handler.symbolic:
+        # Equal keys would be one, but derivatives with respect to them are two.
+        raise _refuse(self, "hash() (for a set, a dict or a cache)")
     return hash(concrete(self))
+
+
+def _reduce(self: Array, protocol: Any) -> Any:
+    if _follows(self):
+        raise _refuse(self, "pickling")
+    return concrete(self).__reduce_ex__(protocol)
+
+
+def _round(self: Array, digits: int | None = None) -> Any:
+    if digits is not None:
+        return FUNCTIONS[np.round](self, digits)
+    return round(concrete(self)) if views.is_concrete(self) else FUNCTIONS[np.round](self).astype(int)
+
+
+def _view(self: Array, *arguments: Any, **keywords: Any) -> Any:
+    if arguments in ((), (np.ndarray,)) and not keywords:
+        return self[...]
+    raise UnsupportedError(f"{user_line()}: a view of a stand-in as {(*arguments, *keywords.values())} has no rule")
+
+
+def _shown(self: Array) -> Any:
+    """What a text shows of a stand-in."""
+    return concrete(self) if is_staged(self) else peek(self)
 
 
 def _repr(self: Array) -> str:
     try:
         cell = self.read()
+        if cell._handler.symbolic:
+            return repr(concrete(cell))
         return f"{type(self).__name__}({peek(cell)!r}, of {cell._handler.origin})"
     except EscapedValueError:
         return f"{type(self).__name__}(of {self.root._handler.origin}, which has ended)"
@@ -210,8 +302,8 @@ _attach("__array__", _array)
 _attach("__array_wrap__", lambda self, array, context=None, return_scalar=False: array)
 _attach("__hash__", _hash)
 _attach("__repr__", _repr)
-_attach("__str__", lambda self: str(peek(self)))
-_attach("__format__", lambda self, spec: format(peek(self), spec))
+_attach("__str__", lambda self: str(_shown(self)))
+_attach("__format__", lambda self, spec: format(_shown(self), spec))
 
 # ------------------------------------------------------------------------------------------ attributes and methods
 
@@ -231,13 +323,17 @@ def _size(self: Array) -> int:
 
 
 def _astype(
-    self: Array, dtype: Any, order: str = "K", casting: Any = "unsafe", subok: bool = True, copy: bool = True
-) -> Array:
+    self: Array, dtype: Any, order: Any = "K", casting: Any = "unsafe", subok: bool = True, copy: bool = True
+) -> Any:
     target = np.dtype(dtype)
     if self.dtype == target and not copy:
         return self
     if not np.can_cast(self.dtype, target, casting):
         raise TypeError(f"Cannot cast array data from {self.dtype!r} to {target!r} according to the rule {casting!r}")
+    if not is_numeric(target):
+        if _follows(self):
+            raise _refuse(self, f"conversion to {target!r}")
+        return concrete(self).astype(target, order)
     result: Array = registry["astype"](self, dtype=target)
     return result
 
@@ -359,10 +455,11 @@ def install() -> None:
         "copy": lambda self, order="C": self.snapshot() if is_scalar(self) else FUNCTIONS[np.copy](self, order),
         "compress": lambda self, condition, axis=None, out=None: FUNCTIONS[np.compress](condition, self, axis, out),
         "flatten": lambda self, order="C": FUNCTIONS[np.ravel](self, order).snapshot(),
-        "view": lambda self, *arguments: self[...] if not arguments else NotImplemented,
+        "view": _view,
         "__copy__": lambda self: self.snapshot(),
         "__deepcopy__": lambda self, memo: self.snapshot(),
-        "__round__": lambda self, digits=0: FUNCTIONS[np.round](self, digits or 0),
+        "__round__": _round,
+        "__reduce_ex__": _reduce,
         "tobytes": lambda self, order="C": np.asarray(self).tobytes(order),
     }.items():
         _attach(name, method)

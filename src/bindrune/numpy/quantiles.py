@@ -15,8 +15,8 @@ import numpy as np
 
 from ..core.array import Array, concrete, peek
 from ..core.protocol import implements
-from ..ops.indexing import is_concrete
 from ..ops.sorting import order_statistics
+from ..ops.views import is_concrete
 from .reductions import fitted_weights, normalized_axes
 from .shaping import cell_of
 from .ufuncs import write_out

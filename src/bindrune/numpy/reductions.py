@@ -19,7 +19,7 @@ from ..core.handler import perform
 from ..core.operation import Op, registry
 from ..core.protocol import FUNCTIONS, implements
 from ..ops import cumulative, reductions  # noqa: F401  (the operations are defined when their module is imported)
-from ..ops.indexing import is_concrete
+from ..ops.views import is_concrete
 from .shaping import cell_of
 from .ufuncs import ACCUMULATIONS, REDUCTIONS, write_out
 
@@ -85,11 +85,10 @@ def _sum_or_product(function: Any, op: Op) -> None:
         initial: Any = _NOTHING,
         where: Any = _NOTHING,
     ) -> Any:
+        if type(a) is Array and axis is dtype is out is None and keepdims is initial is where is _NOTHING:
+            return a._handler.apply(op, (a,), _ALL)
         if isinstance(a, GeneratorType):
             return function(a)
-        if axis is dtype is out is None and keepdims is initial is where is _NOTHING:
-            cell = (a if isinstance(a, Array) else cell_of(a)).read()
-            return cell._handler.apply(op, (cell,), _ALL)
         return reduced(op, a, axis, dtype, out, keepdims, initial, where)
 
 

@@ -18,8 +18,9 @@ from ..core.array import Array, concrete, is_scalar, peek
 from ..core.errors import MutationError, user_line
 from ..core.handler import HOST, constants
 from ..core.protocol import hooks, implements
-from ..ops import indexing, selection
-from ..ops.indexing import ARRAY, is_concrete, read_at, write_at
+from ..ops import indexing, selection, views
+from ..ops.indexing import ARRAY
+from ..ops.views import is_concrete, read_at, write_at
 from .shaping import cell_of
 from .ufuncs import call_ufunc, operand, write_out
 
@@ -33,7 +34,7 @@ def _where(condition: Any, *branches: Any) -> Any:
     if len(branches) != 2:
         raise ValueError("either both or neither of x and y should be given")
     chosen = selection.where(*map(operand, (condition, *branches)))
-    return indexing.boxed(chosen) if is_scalar(chosen) else chosen
+    return views.boxed(chosen) if is_scalar(chosen) else chosen
 
 
 @implements(np.clip)
@@ -309,7 +310,7 @@ def _put(a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
     for length in reversed(a.shape):
         coordinates.append(places % length)
         places = places // length
-    indexing.put(a, (ARRAY,) * a.ndim, coordinates[::-1], np.resize(v, ind.shape))
+    views.put(a, (ARRAY,) * a.ndim, coordinates[::-1], np.resize(v, ind.shape))
 
 
 # ----------------------------------------------------------------------------------------------------------- dtypes

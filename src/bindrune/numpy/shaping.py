@@ -7,6 +7,7 @@ is one is asked of NumPy itself, on the plain array under the stand-in.  What th
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,9 +20,10 @@ from ..core.array import Array, View, concrete, dtype_of, is_scalar, peek
 from ..core.handler import constant
 from ..core.operation import Op
 from ..core.protocol import hooks, implements
+from ..graph.dims import Dim, is_open
 from ..ops import joining, shaping
 from ..ops.elementwise import imag, real
-from ..ops.indexing import boxed, read_at, replay, write_at
+from ..ops.views import boxed, read_at, replay, write_at
 
 __all__ = ["cell_of", "rearranged"]
 
@@ -34,6 +36,8 @@ def cell_of(x: Any) -> Array:
 
 def rearranged(cell: Array, op: Op, **params: Any) -> Any:
     """The result of an operation that moves elements: a view where NumPy's is one."""
+    if is_open((cell.shape, params)):
+        return op(cell, **params)
     plain = peek(cell)
     found = op.implementation(plain, **params)
     return View(cell, op, params, found.shape) if _is_view(plain, found) else op(cell, **params)
@@ -84,6 +88,8 @@ def _size(a: Any, axis: Any = None) -> int:
 @implements(np.reshape)
 def _reshape(a: Any, /, shape: Any, order: Any = "C", *, copy: bool | None = None) -> Any:
     a = cell_of(a)
+    if is_open((a.shape, shape)):
+        return shaping.reshape(a, shape=_filled_in(a.shape, shape), order=order)
     plain = peek(a)
     shape = concrete(shape) if isinstance(shape, Array) else shape
     if copy is False:
@@ -96,6 +102,26 @@ def _reshape(a: Any, /, shape: Any, order: Any = "C", *, copy: bool | None = Non
         view = View(a, shaping.reshape, params, found.shape)
         return view.snapshot() if copy else view
     return shaping.reshape(a, **params)
+
+
+def _filled_in(lengths: Sequence[Any], shape: Any) -> tuple[Any, ...]:
+    """A shape with the length that -1 stands for, where lengths are not known: of what is left of them all."""
+    shape = (shape,) if isinstance(shape, (int, Dim)) else tuple(shape)
+    if -1 not in shape:
+        return tuple(shape)
+    left = list(lengths)
+    rest = 1
+    for n in shape:
+        if n in left and n != -1:
+            left.remove(n)
+        elif n != -1:
+            rest *= operator.index(n)
+    whole: Any = math.prod(n for n in left if isinstance(n, int))
+    for n in left:
+        whole = n * whole if isinstance(n, Dim) and isinstance(whole, int) else whole
+    if sum(isinstance(n, Dim) for n in left) > 1 or (rest != 1 and not isinstance(whole, int)):
+        operator.index(next(n for n in left if isinstance(n, Dim)))  # refuses
+    return tuple((whole if rest == 1 else whole // rest) if n == -1 else n for n in shape)
 
 
 @implements(np.ravel)
@@ -226,6 +252,8 @@ def _astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> 
 def _copy(a: Any, order: Any = "K", subok: bool = False) -> Any:
     np.empty(0).copy(order)  # raises for an order there is not
     made = cell_of(a).snapshot()
+    if is_open(made.shape):
+        return made
     plain = peek(made)
     flags = np.asarray(plain).flags
     layout = ("F" if flags.fnc else "C") if order == "A" else order
@@ -254,6 +282,8 @@ def _imag(val: Any) -> Any:
 def _broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
     array = cell_of(array)
     shape = concrete(shape) if isinstance(shape, Array) else shape
+    if is_open((array.shape, shape)):
+        return shaping.broadcast_to(array, shape=tuple(shape))
     return rearranged(array, shaping.broadcast_to, shape=np.broadcast_to(peek(array), shape).shape)
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..core.array import Array, concrete, is_scalar
+from ..core.array import Array, concrete, dtype_of, is_scalar, peek
 from ..core.errors import MutationError, UnsupportedError, user_line
 from ..core.handler import constant
 from ..core.operation import Binary, Unary, perform_binary, perform_unary, registry
 from ..core.protocol import FUNCTIONS, UFUNCS, hooks
-from ..ops import indexing
+from ..ops import indexing, views
 from .methods import store
 
 __all__ = ["ACCUMULATIONS", "REDUCTIONS", "call_ufunc", "lifted_ufunc", "write_out"]
@@ -35,12 +35,43 @@ def operand(x: Any) -> Any:
     return hooks.asarray(x) if isinstance(x, (list, tuple)) else x
 
 
+_STRONG = frozenset({np.ndarray, np.float64})
+_PYTHONS = frozenset({float, int, bool, complex})
+
+
+def _is_pythonic(op: Any) -> bool:
+    """Whether an operation is performed by one of Python's operators."""
+    return isinstance(op, (Unary, Binary)) and not isinstance(op.implementation, np.ufunc)
+
+
+def _is_weak(x: Any) -> bool:
+    """Whether plain code would hold one of Python's own numbers here."""
+    value = x._value if type(x) is Array else x
+    kind = type(value)
+    if kind in _STRONG:
+        return False
+    return kind in _PYTHONS or (isinstance(value, Array) and not value.shape and type(peek(value)) in _PYTHONS)
+
+
+def _strengthen(x: Any) -> Any:
+    """One of Python's numbers as NumPy's: operators then obey NumPy's rules, as its functions do."""
+    return registry["astype"](x, dtype=dtype_of(x)) if isinstance(x, Array) else np.asarray(x)[()]
+
+
+def _operands(op: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The operands of a ufunc, by NumPy's rules for numbers."""
+    inputs = tuple(map(operand, inputs))
+    if _is_pythonic(op) and all(map(_is_weak, inputs)):
+        return _strengthen(inputs[0]), *inputs[1:]
+    return inputs
+
+
 def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     """`__array_ufunc__`: any use of a ufunc with a stand-in among its arguments."""
     op = UFUNCS.get(ufunc) or _special(ufunc)
     if method == "__call__":
         inputs, keywords = inputs[: ufunc.nin], _with_positional_out(ufunc, inputs, keywords)
-        return _call(op, ufunc, inputs, **keywords) if keywords else op(*map(operand, inputs))
+        return _call(op, ufunc, inputs, **keywords) if keywords else op(*_operands(op, inputs))
     handler = _METHODS.get(method)
     if handler is None or ufunc.signature is not None:
         raise UnsupportedError(f"{user_line()}: np.{ufunc.__name__}.{method} has no rule for traced values")
@@ -73,7 +104,7 @@ def _call(
     signature: Any = None,
     **others: Any,
 ) -> Any:
-    inputs = tuple(map(operand, inputs))
+    inputs = _operands(op, inputs)
     if dtype is not None:
         inputs = tuple(FUNCTIONS[np.astype](constant(x), dtype) for x in inputs)
     result = op(*inputs, **others)
@@ -97,8 +128,8 @@ def write_out(result: Array, out: Any, where: Any = True, name: str = "out") -> 
         return FUNCTIONS[np.reshape](result, ()) if is_scalar(result) else result
     if not isinstance(out, Array):
         raise MutationError(
-            f"{user_line()}: out= of np.{name} is an array that lifting did not reach, so a traced result cannot be "
-            "written into it. Create it inside the function, or pass it as an argument."
+            f"{user_line()}: out= of np.{name} is an array that lifting did not reach (the result of a library that "
+            "works on plain arrays), so a traced result cannot be written into it. Make it yours first: np.array(it)."
         )
     if where is not True:
         result = FUNCTIONS[np.where](where, result, out)
@@ -185,10 +216,10 @@ def _at(ufunc: np.ufunc, op: Any, x: Any, index: Any, *others: Any) -> None:
         )
     if is_scalar(x):
         raise TypeError("first operand must be array")
-    template, arrays = indexing.split_index(index)
+    template, arrays = views.split_index(index)
     if op.name in ("add", "subtract"):
         v = operand(others[0])
-        indexing.put(x, template, arrays, v if op.name == "add" else -v, indexing.add_at)
+        views.put(x, template, arrays, v if op.name == "add" else -v, indexing.add_at)
         return
     values = [constant(operand(v)) for v in others]
     if not arrays:
@@ -226,6 +257,7 @@ _METHODS: dict[str, Callable[..., Any]] = {
 def lifted_ufunc(ufunc: np.ufunc) -> Any:
     """A ufunc as a lifted function sees it: a function with the ufunc's methods and attributes."""
     op = UFUNCS[ufunc]
+    pythonic = _is_pythonic(op)
     lifted: Any
 
     if isinstance(op, Unary):
@@ -233,13 +265,17 @@ def lifted_ufunc(ufunc: np.ufunc) -> Any:
         def lifted(x: Any, /, *out: Any, **keywords: Any) -> Any:
             if out or keywords:
                 return call_ufunc(ufunc, "__call__", (x, *out), keywords)
-            return perform_unary(op, x)
+            if pythonic and _is_weak(x):
+                x = _strengthen(x)
+            return x._handler.unary(op, x) if type(x) is Array else perform_unary(op, x)
 
     elif isinstance(op, Binary):
 
         def lifted(a: Any, b: Any, /, *out: Any, **keywords: Any) -> Any:
             if out or keywords:
                 return call_ufunc(ufunc, "__call__", (a, b, *out), keywords)
+            if pythonic and _is_weak(a) and _is_weak(b):
+                a = _strengthen(a)
             return perform_binary(op, a, b)
 
     else:

@@ -19,6 +19,7 @@ import numpy as np
 from ..core.array import dtype_of
 from ..core.handler import evaluate
 from ..core.operation import Row, Rows, elementwise, linear, operation, row
+from .lanes import aligned
 
 # ------------------------------------------------------------------------------------------------- sample operands
 
@@ -154,29 +155,40 @@ degrees = elementwise("degrees", np.degrees, lambda: 1 / _DEGREE, rows=_anywhere
 # --------------------------------------------------------------------------------------------- selection and signs
 
 
-def _share(y: Any, mine: Any, other: Any) -> Any:
-    """The part of the result that comes from `mine`: ties share equally, NaN counts as chosen."""
-    chosen = (mine == y) | (mine != mine)
-    rival = (other == y) | (other != other)
-    return np.where(chosen, np.where(rival, 0.5, 1.0), 0.0).astype(y.dtype)
+def _share_of(mine: Any, other: Any, *, smaller: bool, present: bool) -> Any:
+    """The part of an extreme that comes from `mine`: ties share equally, NaN counts as chosen, or where present."""
+    least, most = (other, mine) if smaller else (mine, other)
+    chosen, rival = np.greater_equal(least, most), np.greater_equal(most, least)
+    if not np.all(chosen | rival):
+        unknown = (other != other, mine != mine) if present else (mine != mine, other != other)
+        chosen, rival = chosen | unknown[0], rival | unknown[1]
+    tied = chosen & rival
+    dtype = np.result_type(mine, other)
+    return (np.where(tied, 0.5, chosen) if np.any(tied) else chosen).astype(dtype)
 
 
-def _present_share(y: Any, mine: Any, other: Any) -> Any:
-    """The same where NaN counts as absent."""
-    chosen = (mine == y) | ((mine != mine) & (other != other))
-    rival = (other == y) | ((mine != mine) & (other != other))
-    return np.where(chosen, np.where(rival, 0.5, 1.0), 0.0).astype(y.dtype)
+def _share_rows() -> Iterable[Row]:
+    a, b = np.array([1.0, 2.0, np.nan, 3.0]), np.array([2.0, 2.0, 1.0, np.nan])
+    for smaller in (False, True):
+        yield row(a, b, smooth=False, smaller=smaller, present=False)
+        yield row(a, b, smooth=False, smaller=smaller, present=True)
+    yield row(a[:2].astype(np.float32), b[:2, None].astype(np.float32), smooth=False, smaller=False, present=False)
 
 
-def _selection(name: str, implementation: Any, share: Any) -> Any:
-    left, right = lambda y, a, b: share(y, a, b), lambda y, a, b: share(y, b, a)
+share_of = operation("share_of", _share_of, jvp=None, vjp=None, operands="mine other", batch=aligned, rows=_share_rows)
+
+
+def _selection(name: str, implementation: Any, smaller: bool = False, present: bool = False) -> Any:
+    kind = {"smaller": smaller, "present": present}
+    left = lambda a, b: evaluate(share_of, (a, b), kind)  # noqa: E731
+    right = lambda a, b: evaluate(share_of, (b, a), kind)  # noqa: E731
     return elementwise(name, implementation, left, right, rows=_two, selects=True)
 
 
-maximum = _selection("maximum", np.maximum, _share)
-minimum = _selection("minimum", np.minimum, _share)
-fmax = _selection("fmax", np.fmax, _present_share)
-fmin = _selection("fmin", np.fmin, _present_share)
+maximum = _selection("maximum", np.maximum)
+minimum = _selection("minimum", np.minimum, smaller=True)
+fmax = _selection("fmax", np.fmax, present=True)
+fmin = _selection("fmin", np.fmin, smaller=True, present=True)
 
 
 def _direction(x: Any) -> Any:

@@ -5,39 +5,29 @@ which are operands: under `vmap` each lane may have its own.  Three operations s
 `setitem` writes, `add_at` adds where indices may repeat.  The adjoint of a read adds into the owner's cotangent at
 the same place; the adjoint of a write takes out and clears.  Neither makes an array of the owner's size.
 
-Views are cells over a `getitem` with a basic index (or a transposition, a reshape); `read_at` and `write_at` are what
-`x[i]` and `x[i] = v` do, and keep chains of views short.
+What `x[i]` and `x[i] = v` mean for stand-ins, and views, is said in `ops.views`.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..core.array import Array, View, concrete, is_scalar, peek, unshare
+from ..core.array import Array, unshare
 from ..core.cotangents import Buffer, Sparse
-from ..core.handler import evaluate, write
+from ..core.handler import evaluate
 from ..core.operation import Op, Row, Spec, Write, linear, operation, row
-from ..core.protocol import hooks
+from ..core.symbols import Symbol
+from ..graph.dims import broadcast_shapes
 
-__all__ = ["ARRAY", "add_at", "assign", "getitem", "read_at", "setitem", "split_index", "write_at"]
-
-
-class _Slot:
-    """Marks the place of an index array in a template."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "ARRAY"
+__all__ = ["ARRAY", "Template", "add_at", "fill", "getitem", "selected_shape", "setitem", "spell_out"]
 
 
-ARRAY = _Slot()
+ARRAY = Symbol("ARRAY")
+"""Marks the place of an index array in a template."""
 
 Template = tuple[Any, ...]
 
@@ -189,6 +179,36 @@ def _write_rows() -> Iterable[Row]:
         yield row(x, x.dtype.type(0.7), *arrays, index=index)
 
 
+def selected_shape(shape: Sequence[Any], index: Template, arrays: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """The shape of what an index selects, of lengths that may be unknown; bounds that are lie within the axis."""
+    layout = _Layout(index, len(shape), max(map(len, arrays), default=0))
+    lengths = iter(shape)
+    found: list[Any] = []
+    for e in layout.index:
+        n = 1 if e is None else next(lengths)
+        if e is None or e == slice(None):
+            found.append(n)
+        elif isinstance(e, slice):
+            found.append(_slice_length(e, n))
+    broadcast = broadcast_shapes(arrays)
+    return (*found[: layout.before], *broadcast, *found[layout.before :])
+
+
+def _slice_length(s: slice, length: Any) -> Any:
+    bounds = s.start, s.stop, s.step
+    if all(b is None or isinstance(b, int) for b in bounds) and isinstance(length, int):
+        return len(range(*s.indices(length)))
+    start, stop, step = 0 if s.start is None else s.start, length if s.stop is None else s.stop, s.step
+    if step not in (None, 1):
+        operator.index(stop - start)  # refuses: the length would be no linear function of the bounds
+    ends = [length + b if isinstance(b, int) and b < 0 else b for b in (start, stop)]
+    return ends[1] - ends[0]
+
+
+def _getitem_shape(specs: Sequence[Spec], params: dict[str, Any]) -> tuple[Any, ...]:
+    return selected_shape(specs[0].shape, params["index"], [s.shape for s in specs[1:]])
+
+
 getitem = linear(
     "getitem",
     _getitem,
@@ -198,6 +218,7 @@ getitem = linear(
     batch=_batch_getitem,
     rows=_rows,
     selects=True,
+    shape=_getitem_shape,
 )
 
 last_writes = operation(
@@ -226,7 +247,7 @@ def _take(buffer: Buffer, arrays: Sequence[Any], index: Template) -> Any:
 def _adjoint_setitem(buffer: Buffer, *arrays: Any, index: Template) -> Any:
     taken = _take(buffer, arrays, index)
     buffer.write(setitem, (0, *arrays), {"index": index})
-    if arrays:
+    if any(map(np.ndim, arrays)):
         layout = _Layout(index, np.ndim(buffer.value), max(map(np.ndim, arrays)))
         last = evaluate(last_writes, arrays, {"index": index, "shape": np.shape(buffer.value)})
         # Bring the mask of the index arrays' axes to where those stand in the selection.
@@ -246,317 +267,3 @@ add_at: Write = Write(
     batch=_batch_write,
     rows=_write_rows,
 )
-
-# -------------------------------------------------------------------------------------------- what x[i] means
-
-
-def split_index(index: Any) -> tuple[Template, list[Any]]:
-    """An index as the user writes it, as a template and index arrays (masks become the positions they choose)."""
-    if type(index) is int:
-        return (index,), []
-    template: list[Any] = []
-    arrays: list[Any] = []
-    for e in index if type(index) is tuple else (index,):
-        kind = type(e)
-        if kind is int or e is None or e is Ellipsis:
-            template.append(e)
-        elif kind is slice:
-            template.append(_plain_slice(e))
-        elif isinstance(e, np.integer):
-            template.append(int(e))
-        elif isinstance(e, Array) and e.dtype.kind in "iu" and e.ndim == 0 and is_concrete(e):
-            template.append(int(concrete(e)))
-        else:
-            e = e if isinstance(e, (Array, np.ndarray)) else np.asarray(e)
-            if e.size == 0 and e.dtype.kind == "f" and isinstance(e, np.ndarray):
-                e = e.astype(int)
-            if e.dtype.kind == "b":
-                found = np.nonzero(concrete(e)) if e.ndim else (np.zeros(int(bool(concrete(e))), int),)
-                template += [ARRAY] * len(found)
-                arrays += found
-            else:
-                template.append(ARRAY)
-                arrays.append(e)
-    return tuple(template), arrays
-
-
-def is_concrete(cell: Array) -> bool:
-    """Whether a value is the same for all lanes of every batch."""
-    while isinstance(cell, Array):
-        cell = cell.read()
-        if cell._handler.per_lane:
-            return False
-        cell = cell._value
-    return True
-
-
-def _plain_slice(s: slice) -> slice:
-    return slice(*(e if e is None or type(e) is int else operator.index(e) for e in (s.start, s.stop, s.step)))
-
-
-def read_at(cell: Array, index: Any) -> Array:
-    """``cell[index]``: a number, a view (basic indices) or a copy (index arrays)."""
-    if type(index) is int and type(cell) is Array:
-        shape = cell.shape
-        if len(shape) == 1 and -shape[0] <= index < shape[0]:
-            element: Array = getitem(cell, index=(index,))
-            return element
-    template, arrays = split_index(index)
-    if not _are_numbers(arrays):
-        result: Array = getitem(_under_flag(cell, index), *arrays, index=template)
-        return result
-    plain = peek(cell)
-    found = plain[fill(template, [*map(peek, arrays)])]
-    if type(cell) is View:
-        view = locate(cell, template, arrays)
-        return view if isinstance(found, np.ndarray) else view.read()
-    if not isinstance(found, np.ndarray):
-        number: Array = getitem(cell, *arrays, index=template)
-        return number
-    if not isinstance(plain, np.ndarray):
-        fresh: Array = boxed(cell) if not found.shape else getitem(cell, index=template)
-        return fresh
-    return View(cell, getitem, {"index": template}, found.shape, arrays)
-
-
-def _are_numbers(arrays: Sequence[Any]) -> bool:
-    """Whether an index has no arrays but numbers that differ between lanes: integers to NumPy, so it gives a view."""
-    return all(isinstance(a, Array) and not a.shape and a.dtype.kind in "iu" and is_scalar(a) for a in arrays)
-
-
-def boxed(number: Array) -> View:
-    """A number as an array of no dimensions: a view of one element, for a lane of no dimensions is a number."""
-    return View(getitem(number, index=(None,)), getitem, {"index": (0, Ellipsis)}, ())
-
-
-def write_at(cell: Array, index: Any, value: Any) -> None:
-    """``cell[index] = value``."""
-    if isinstance(index, Array) and index.dtype.kind == "b" and index.shape and not is_concrete(index):
-        _write_chosen(cell, index, value)
-        return
-    template, arrays = split_index(index)
-    viewed = type(value) is View and value.root is cell.root and _are_numbers(arrays)
-    if viewed and _same(value, locate(cell, template, arrays)):
-        return  # `x[i] += v` has written through the view x[i] already
-    if isinstance(value, (list, tuple)):
-        value = hooks.asarray(value)
-    put(_under_flag(cell, index) if arrays else cell, template, arrays, value)
-
-
-def _write_chosen(cell: Array, mask: Array, value: Any) -> None:
-    """``cell[mask] = value`` for a mask that differs between lanes: what to write must not depend on their number."""
-    rest = len(cell.shape) - len(mask.shape)
-    if mask.shape != cell.shape[: len(mask.shape)] or np.ndim(value) > rest:
-        concrete(mask)  # refuses
-    chosen: Any = np.where(np.reshape(mask, (*mask.shape, *(1,) * rest)), value, cell)
-    assign(cell, chosen)
-
-
-def _under_flag(cell: Array, index: Any) -> Array:
-    """For ``cell[flag]``: the cell under a new axis, of which one bool keeps the one element or none."""
-    array = isinstance(index, (Array, np.ndarray))
-    flag = index.dtype.kind == "b" and not index.shape if array else isinstance(index, (bool, np.bool))
-    return locate(cell, (None,)) if flag else cell
-
-
-masks: ContextVar[Any] = ContextVar("masks", default=None)
-"""The lanes that are running, where a condition differs between them; None for all."""
-
-
-@contextmanager
-def masked(mask: Any) -> Iterator[None]:
-    """Run code for some lanes only: what it writes into arrays changes those lanes."""
-    token = masks.set(mask)
-    try:
-        yield
-    finally:
-        masks.reset(token)
-
-
-def put(cell: Array, template: Template, arrays: Sequence[Any], value: Any, op: Write = setitem) -> None:
-    """Write at a split index, through however many views."""
-    mask = masks.get()
-    if mask is not None:
-        value = np.where(mask, value, 0 if op is add_at else getitem(cell.read(), *arrays, index=template))
-    if type(cell) is View and _are_numbers(arrays):
-        peek(cell)[fill(template, [*map(peek, arrays)])]  # raises for an index that is out of bounds
-        cell, value = _unwind(locate(cell, template, arrays), value, op)
-        template, arrays = (Ellipsis,), ()
-        if type(cell) is View and type(cell._base) is not View and cell._op is getitem:
-            cell, template, arrays = cell._base, cell._params["index"], cell._operands
-    if type(cell) is View:
-        cell, template, arrays, value = _at_root(cell, template, arrays, value, op)
-    write(cell, op, (value, *arrays), {"index": template})
-
-
-def assign(cell: Array, content: Array) -> None:
-    """``cell[...] = content`` for a content of the same shape: a cell takes over one that lies in memory alike."""
-    mask = masks.get()
-    if mask is not None:
-        selected: Any = np.where(mask, content, cell)
-        content = selected
-    cell, content = _unwind(cell, _cast(content, cell.dtype), setitem)
-    if type(cell) is View:
-        put(cell, (Ellipsis,), (), content)
-        return
-    content = _cast(content, cell.dtype).read()
-    plain = peek(content)
-    if isinstance(plain, np.ndarray) and plain.strides == peek(cell).strides:
-        cell.assign(content.snapshot())
-    else:
-        write(cell, setitem, (content,), {"index": (Ellipsis,)})
-
-
-def _cast(content: Array, dtype: np.dtype[Any]) -> Array:
-    return content if content.dtype == dtype else content.astype(dtype)
-
-
-# ------------------------------------------------------------------------------------------------ views of views
-
-inside: dict[Op, Callable[[View, Template], View | None]] = {}
-"""By the operation of a view: a basic index into the view as a view nearer to the root (None where there is none)."""
-
-behind: dict[Op, Callable[[View, Any, Write], Any]] = {}
-"""By the operation of a view that shows all of its base: what is written to the base when this is to the view."""
-
-
-def locate(cell: Array, template: Template, numbers: Sequence[Array] = ()) -> View:
-    """The view that shows a basic index, as near to the root as can be."""
-    if type(cell) is View and not numbers:
-        nearer = inside.get(cell._op)
-        found = None if nearer is None else nearer(cell, template)
-        if found is not None:
-            return found
-    shape = peek(cell)[fill(template, [*map(peek, numbers)])].shape
-    return View(cell, getitem, {"index": template}, shape, numbers)
-
-
-def ending(index: Template) -> Template:
-    """What keeps the selection of one element an array, if the index has it."""
-    return (Ellipsis,) if Ellipsis in index else ()
-
-
-def span_slice(span: range) -> slice:
-    """The slice that chooses exactly the indices of a range."""
-    if not span:
-        return slice(0, 0)
-    stop = span.stop if span.step > 0 or span.stop >= 0 else None
-    return slice(span.start, stop, span.step)
-
-
-def _inside_getitem(view: View, template: Template) -> View | None:
-    base = view._base
-    inner = iter(spell_out(template, len(view.shape)))
-    lengths = iter(base.shape)
-    combined: list[Any] = []
-    for first in spell_out(view._params["index"], len(base.shape)):
-        if first is None:
-            # A new axis: an index into it only drops it.
-            second = next(inner, slice(None))
-            while second is None:
-                combined.append(None)
-                second = next(inner)
-            if isinstance(second, slice):
-                if second.indices(1) != (0, 1, 1):
-                    return None
-                combined.append(None)
-            continue
-        length = next(lengths)
-        if isinstance(first, int) or first is ARRAY:
-            combined.append(first)
-            continue
-        second = next(inner, slice(None))
-        while second is None:
-            combined.append(None)
-            second = next(inner)
-        span = range(*first.indices(length))[second]
-        combined.append(span if isinstance(span, int) else span_slice(span))
-    combined += inner
-    return locate(base, (*combined, *ending(template)), view._operands)
-
-
-inside[getitem] = _inside_getitem
-
-
-def _same(view: Array, other: Array) -> bool:
-    """Whether two views of one root are the same view."""
-    while type(view) is View and type(other) is View:
-        if view._op is not other._op or view._params != other._params:
-            return False
-        if [*map(id, view._operands)] != [*map(id, other._operands)]:
-            return False
-        view, other = view._base, other._base
-    return view is other
-
-
-def _unwind(cell: Array, value: Any, op: Write) -> tuple[Array, Any]:
-    """A write to all of a view as one to all of the cell behind its rearrangements."""
-    while type(cell) is View and cell._op in behind:
-        value = behind[cell._op](cell, _fit(value, cell.shape), op)
-        cell = cell._base
-    return cell, value
-
-
-def _fit(value: Any, shape: tuple[int, ...]) -> Any:
-    """A value broadcast to the shape it is written to."""
-    found = np.shape(value)
-    if found == shape:
-        return value
-    surplus = len(found) - len(shape)
-    if surplus > 0 and found[:surplus] == (1,) * surplus:
-        value = np.reshape(value, found[surplus:])
-    elif surplus > 0 or any(n not in (1, m) for n, m in zip(found[::-1], shape[::-1], strict=False)):
-        a, b = (str(s).replace(" ", "") for s in (found, shape))
-        raise ValueError(f"could not broadcast input array from shape {a} into shape {b}")
-    return np.broadcast_to(value, shape)
-
-
-def replay(cell: Array, memory: Any, lanes: bool = False) -> Any:
-    """What a cell would show if its root held this plain array; of integers the real and imaginary part are all.
-
-    Where indices differ between lanes: in each of them, or else in the first.
-    """
-    if type(cell) is not View:
-        return memory
-    found = replay(cell._base, memory, lanes)
-    if cell._op.name == "imag" and found.dtype.kind != "c":
-        return found
-    numbers = cell._operands if lanes else map(peek, cell._operands)
-    return evaluate(cell._op, (found, *numbers), cell._params)
-
-
-def _part(cell: Array) -> View | None:
-    """The view of a real or imaginary part in a chain of views."""
-    while type(cell) is View and cell._op.name not in ("real", "imag"):
-        cell = cell._base
-    return cell if type(cell) is View else None
-
-
-def _at_root(
-    view: View, template: Template, arrays: Sequence[Any], value: Any, op: Write
-) -> tuple[Array, Template, list[Any], Any]:
-    """A write into a view as one into its root, where coordinates are carried through the view's operations."""
-    root, shape = view.root, view.root.shape
-    memory = _spread(np.zeros(1), shape, None)
-    shown = replay(view, memory)
-    if not (shown if isinstance(shown, np.ndarray) else replay(view._base, memory)).flags.writeable:
-        raise ValueError("assignment destination is read-only")
-    if not shape:
-        chosen = evaluate(getitem, (shown, *arrays), {"index": template})
-        given = np.reshape(_fit(value, chosen.shape), (-1,))
-        value = np.sum(given) if op is add_at else given[-1] if chosen.size else root
-        return root, (Ellipsis,), [], value
-    tables = (replay(view, _spread(np.arange(length), shape, axis), lanes=True) for axis, length in enumerate(shape))
-    places = [evaluate(getitem, (table, *arrays), {"index": template}) for table in tables]
-    everywhere = (ARRAY,) * len(shape)
-    part = _part(view)
-    if part is not None:
-        whole = getitem(root, *places, index=everywhere)
-        value = behind[part._op](View(whole, part._op, {}, whole.shape), _fit(value, whole.shape), op)
-    return root, everywhere, places, value
-
-
-def _spread(x: Any, shape: tuple[int, ...], axis: int | None) -> Any:
-    """An array that varies along one axis only, of any shape without memory for it, and not read-only."""
-    strides = tuple(x.itemsize if i == axis else 0 for i in range(len(shape)))
-    return np.lib.stride_tricks.as_strided(x, shape, strides)

@@ -83,6 +83,13 @@ def sample(*shape: int, dominant: float = 3.0) -> Any:
     return x + dominant * np.eye(shape[-2], shape[-1])
 
 
+def _lapack(name: str, dtype: np.dtype[Any]) -> Any:
+    """A routine of LAPACK's for a dtype."""
+    from scipy.linalg import lapack
+
+    return getattr(lapack, {"f": "s", "F": "c", "D": "z"}.get(dtype.char, "d") + name)
+
+
 def _square_rows() -> Iterable[Row]:
     yield row(np.array([[4.0, 1, 1], [1, 3, 1], [1, 1, 2]]))
     yield row(sample(2, 2).astype(np.float32))
@@ -146,13 +153,10 @@ def _triangle(x: Any, lower: bool) -> Any:
 def _solve_triangular(a: Any, b: Any, lower: bool) -> Any:
     if a.ndim > 2 or b.ndim > 2:
         return np.linalg.solve(_triangle(a, lower), b)
-    from scipy.linalg import lapack
-
     dtype = np.result_type(a, b, np.float32)
-    solver = getattr(lapack, {"f": "s", "F": "c", "D": "z"}.get(dtype.char, "d") + "trtrs")
     if not a.size or not b.size:
         return np.zeros(b.shape, dtype)
-    x, failed = solver(a, b, lower=lower)
+    x, failed = _lapack("trtrs", dtype)(a, b, lower=lower)
     if failed:
         raise np.linalg.LinAlgError("Singular matrix")
     return x
@@ -192,10 +196,21 @@ solve_triangular = operation(
 # ----------------------------------------------------------------------------------------------------- determinants
 
 
+def _cofactors_of_one(a: Any) -> Any:
+    """The cofactors of a regular matrix, whose determinant and inverse come from one factorization."""
+    dtype = np.result_type(a, np.float32)
+    factors, pivots, singular = _lapack("getrf", dtype)(a)
+    if singular:
+        raise np.linalg.LinAlgError("Singular matrix")
+    swaps = np.count_nonzero(pivots != np.arange(len(pivots)))
+    determinant = np.prod(np.diagonal(factors)) * (-1 if swaps % 2 else 1)
+    return determinant * _lapack("getri", dtype)(factors, pivots, overwrite_lu=True)[0].T
+
+
 def _cofactors(a: Any) -> Any:
     """The determinant's partial derivatives: det(a) inv(a).T, and its limit where a is singular."""
     try:
-        return spread(np.linalg.det(a)) * np.linalg.inv(a).mT
+        return _cofactors_of_one(a) if a.ndim == 2 and a.size else spread(np.linalg.det(a)) * np.linalg.inv(a).mT
     except np.linalg.LinAlgError:
         u, s, vh = np.linalg.svd(a)
         others = np.prod(np.where(np.eye(s.shape[-1], dtype=bool), 1, s[..., None, :]), axis=-1)
@@ -379,26 +394,26 @@ def _norm(x: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
     return np.linalg.norm(x, ord, axis, keepdims)
 
 
-def _slope(x: Any, y: Any, ord: Any, axis: Any, keepdims: bool) -> tuple[Any, Any]:
-    """The partial derivatives of a p-norm, zero where the norm is zero, and the axes summed over."""
+def _slope(x: Any, y: Any, ord: Any, axis: Any, keepdims: bool) -> tuple[Any, Any, Any]:
+    """The partial derivatives of a p-norm, zero where the norm is zero, as (factor, factor of each group); the axes."""
     axes = tuple(range(np.ndim(x))) if axis is None else axis
     if not keepdims:
         y = np.expand_dims(y, axes)
     zero = y == 0
     inverse = np.where(zero, 0, 1 / np.where(zero, 1, y))
     if ord in (None, "fro", "f", 2):
-        return conjugated(x) * inverse, axes
-    return conjugated(np.sign(x)) * (np.abs(x) * inverse) ** (ord - 1), axes
+        return conjugated(x), inverse, axes
+    return conjugated(np.sign(x)) * (np.abs(x) * inverse) ** (ord - 1), 1, axes
 
 
 def _push_norm(t: Any, x: Any, y: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
-    slope, axes = _slope(x, y, ord, axis, keepdims)
-    return np.real(np.sum(slope * t, axis=axes, keepdims=keepdims))
+    slope, scale, axes = _slope(x, y, ord, axis, keepdims)
+    return np.real(np.sum(slope * scale * t, axis=axes, keepdims=keepdims))
 
 
 def _pull_norm(ct: Any, x: Any, y: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
-    slope, axes = _slope(x, y, ord, axis, keepdims)
-    return slope * (ct if keepdims else np.expand_dims(ct, axes))
+    slope, scale, axes = _slope(x, y, ord, axis, keepdims)
+    return slope * (scale * (ct if keepdims else np.expand_dims(ct, axes)))
 
 
 def _batch_norm(op: Op, size: int, values: Sequence[Any], batched: Sequence[bool], params: dict[str, Any]) -> Any:

@@ -7,6 +7,7 @@ where NumPy warns; their derivatives are the same.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..core.handler import evaluate
 from ..core.operation import elementwise, linear, registry, row
+from ..graph.graph import ARRAY, NUMBER, PYTHON
 from . import elementwise as _defined  # noqa: F401  (the operations whose partials are used here)
 
 __all__: list[str] = []
@@ -39,6 +41,26 @@ item = linear(
 )
 
 
+def _convert(x: Any, *, dtype: np.dtype[Any], form: str) -> Any:
+    if form == PYTHON:
+        return {"b": bool, "i": int, "f": float, "c": complex}[dtype.kind](x)
+    made = np.asarray(x).astype(dtype, copy=False)
+    return made[()] if form == NUMBER else made
+
+
+convert = linear(
+    "convert",
+    _convert,
+    lambda ct: ct,
+    batch=lambda op, size, values, batched, params: values[0].astype(params["dtype"]),
+    rows=lambda: [
+        row(np.float64(0.3), dtype=np.dtype("f8"), form=ARRAY),
+        row(np.array(0.3), dtype=np.dtype("f8"), form=NUMBER),
+    ],
+)
+"""A value as one of another dtype and form, as a variable of a loop has them from the second step on."""
+
+
 def _scalar(name: str, function: Callable[..., Any], numpy_name: str, *sample: float) -> None:
     """The function of `math` with the partial derivatives of NumPy's of the same meaning."""
     op: Any = registry[numpy_name]
@@ -62,3 +84,40 @@ _scalar("atan2", math.atan2, "arctan2", 0.4, -0.7)
 _scalar("hypot", math.hypot, "hypot", 0.4, -0.7)
 _scalar("fmod", math.fmod, "fmod", 3.4, 1.3)
 _scalar("copysign", math.copysign, "copysign", 0.4, -1.0)
+
+_OF_PYTHON: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+    "floor_divide": operator.floordiv,
+    "remainder": operator.mod,
+    "power": operator.pow,
+    "equal": operator.eq,
+    "not_equal": operator.ne,
+    "less": operator.lt,
+    "less_equal": operator.le,
+    "greater": operator.gt,
+    "greater_equal": operator.ge,
+    "maximum": max,
+    "minimum": min,
+    "negative": operator.neg,
+    "positive": operator.pos,
+    "absolute": abs,
+    "logical_not": operator.not_,
+}
+"""What Python computes with its own numbers where NumPy has a ufunc of the same meaning."""
+
+
+def _python(numpy_name: str, function: Callable[..., Any]) -> Any:
+    op: Any = registry[numpy_name]
+    samples = [(0.4,), (-1.5,)] if len(op.partials) == 1 else [(0.7, 1.3), (2.5, -0.4)]
+    if numpy_name == "power":
+        samples = [(0.7, 1.3), (2.5, -0.4)]
+    return elementwise(
+        f"python.{numpy_name}", function, *op.partials, lanes=op, rows=lambda: [row(*sample) for sample in samples]
+    )
+
+
+of_python: dict[Any, Any] = {registry[name]: _python(name, function) for name, function in _OF_PYTHON.items()}
+"""From an operation of NumPy's to the one that Python performs on its own numbers."""

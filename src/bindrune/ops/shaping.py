@@ -18,7 +18,8 @@ from ..core.cotangents import Sparse
 from ..core.handler import evaluate
 from ..core.operation import Op, Row, Spec, linear, row
 from .elementwise import imag, real
-from .indexing import ARRAY, Template, add_at, behind, ending, inside, locate, setitem, span_slice, spell_out
+from .indexing import ARRAY, Template, add_at, setitem, spell_out
+from .views import behind, ending, inside, locate, span_slice
 
 __all__ = ["astype", "broadcast_to", "copy", "diagonal", "from_parts", "reshape", "transpose", "windows"]
 

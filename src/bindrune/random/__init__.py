@@ -49,6 +49,7 @@ from .discrete import (
 )
 from .gammas import ball, beta, chisquare, dirichlet, f, gamma, generalized_normal, loggamma, t
 from .keys import PRNGKey, check_keys, clone, fold_in, key, key_data, split, wrap_key_data
+from .lifted import replace as _replace
 from .matrices import multivariate_normal, orthogonal
 
 __all__ = [
@@ -99,3 +100,5 @@ __all__ = [
     "weibull_min",
     "wrap_key_data",
 ]
+
+_replace(globals()[_name] for _name in __all__ if _name != "check_keys")

@@ -19,6 +19,8 @@ from ..core.errors import BatchSizeError, TracedConditionError, for_users, user_
 from ..core.foreign import as_array
 from ..core.handler import HOST, Handler, evaluate, update
 from ..core.operation import Binary, Op, Unary, Write, spec_of
+from ..graph.dims import is_open
+from ..lift.lanes import Parted
 from .calls import Call, Decorated, argument_name, as_leaf, take_out
 
 __all__ = ["Batch", "named_axes", "vmap"]
@@ -84,7 +86,8 @@ class Batch(Handler):
             # The same for all lanes until now: each lane gets a copy of its own.
             whole = target._value if target._handler is HOST else target.snapshot()
             lanes = np.broadcast_to(whole, (self.size, *np.shape(whole)))
-            box = [lanes.copy() if np.asarray(peek(whole)).flags.c_contiguous else lanes]
+            plain = is_open(np.shape(whole)) or np.asarray(peek(whole)).flags.c_contiguous
+            box = [lanes.copy() if plain else lanes]
         assert op.batch is not None
         lane = spec_of(box[0])._replace(shape=box[0].shape[1:])
         try:
@@ -193,11 +196,13 @@ class Vmap(Decorated):
         token = named_axes.set((*named_axes.get(), (self.axis_name, handler)))
         try:
             result = call.run(given[:count], dict(zip(keywords, given[count:], strict=True)))
+        except Parted as parted:
+            raise TracedConditionError(str(parted)) from parted.__cause__
         finally:
             named_axes.reset(token)
         outputs, structure = trees.flatten(result)
         axes = _axes_of_leaves(origin, "out_axes", self.out_axes, result)
-        paths = trees.leaf_paths(result) if len(outputs) > 1 else [""]
+        paths = trees.leaf_paths(result) if len(outputs) != 1 else [""]
         values = [
             _unbatched(origin, handler, out, axis, path) for out, axis, path in zip(outputs, axes, paths, strict=True)
         ]

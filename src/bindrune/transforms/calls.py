@@ -7,26 +7,29 @@ function, so that it can be lifted and nested in turn.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
 import types
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from ..core import trees
-from ..core.array import Array, dtype_of, duplicate
-from ..core.errors import NonDifferentiableError, is_engine
+from ..core.array import Array, dtype_of, duplicate, peek
+from ..core.errors import MutationError, NonDifferentiableError, is_engine
 from ..core.foreign import as_array, is_foreign
 from ..core.handler import HOST, Handler
 from ..core.operation import is_differentiable, spec_of
 from ..lift.objects import lift_object
 from ..lift.session import Session, write_back
+from .reverse import lowest
 
 __all__ = [
+    "FLOAT0",
     "Call",
     "Decorated",
     "Selection",
@@ -34,12 +37,22 @@ __all__ = [
     "argument_name",
     "as_leaf",
     "differentiable_leaves",
+    "in_call_order",
     "in_chosen_order",
     "matching_leaves",
+    "overlap",
+    "separate",
+    "signature_of",
     "split_aux",
     "take_out",
     "watcher",
 ]
+
+FLOAT0 = np.dtype([("float0", np.void, 0)])
+"""The dtype of derivatives with respect to integers and booleans: zeros without memory or arithmetic, as in JAX."""
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _CONTAINERS = (tuple, list, dict)
 _ARRAYS = (np.ndarray, np.generic, float, complex, Array)
@@ -62,6 +75,10 @@ class Transformed:
     """Its name in messages."""
     session: Session | None = None
     """What an earlier call has lifted, for the next."""
+    selection: Selection | None = None
+    """Which arguments it is about, where that can be chosen."""
+    allow_int = False
+    """Whether integers and booleans may stand among what is differentiated."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         if not callable(function):
@@ -108,7 +125,7 @@ class Decorated(Transformed):
 class Call:
     """One call of a transformed function, under one handler."""
 
-    __slots__ = ("followed", "function", "handler", "session", "transformed")
+    __slots__ = ("arguments", "followed", "function", "handler", "session", "transformed")
 
     def __init__(self, transformed: Transformed, handler: Handler, owns: bool = False, rewrites: bool = False) -> None:
         self.transformed = transformed
@@ -120,12 +137,16 @@ class Call:
         session, transformed.session = transformed.session, None
         if session is None or session.owns != owns or not session.is_current():
             session = Session(owns, rewrites)
+        else:
+            session.renew()
         self.session = session
         self.function = session.lift(transformed.function)
         self.followed: list[tuple[Any, Array, int | None]] = []
+        self.arguments: tuple[Sequence[Any], dict[str, Any]] = ((), {})
 
     def run(self, arguments: Sequence[Any], keywords: dict[str, Any], finish: bool = True) -> Any:
         """Call the function and finish; if it fails, also end the handler."""
+        self.arguments = arguments, keywords
         try:
             try:
                 result = self.function(*arguments, **keywords)
@@ -141,11 +162,52 @@ class Call:
 
     def finish(self) -> None:
         """Carry writes back to the caller's arrays, which a tape must not be reading any more."""
-        for array, cell, axis in self.followed:
-            if cell._version:
+        session = self.session
+        written = [one for one in self.followed if one[1]._version]
+        if written or session.arrays:
+            if (self.followed or session.data) and (written or any(cell._version for _, cell, _ in session.arrays)):
+                self._refuse_aliases()
+            for array, cell, axis in written:
                 write_back(array, cell, self.handler, axis)
-        if self.session.finish(self.handler):
+        if session.finish(self.handler):
             self.transformed.session = self.session
+
+    def _refuse_aliases(self) -> None:
+        """Refuse a write into memory that two cells stand for, because through the other it was not seen."""
+        own = [*self.followed, *self.session.arrays]
+        outer: list[tuple[Any, Any, None]] = [
+            (x, x, None) for x in self._reached() if isinstance(x, Array) and all(x is not c for _, c, _ in own)
+        ]
+        outer += [(x, x, None) for data in self.session.data for x in data if isinstance(x, np.ndarray)]
+        for array, cell, _ in own:
+            if cell._version:
+                other = next((c for a, c, _ in (*own, *outer) if c is not cell and overlap(a, array)), None)
+                if other is not None:
+                    self.session.close()
+                    raise MutationError(
+                        f"{self.transformed}: the function wrote into {self._name(cell)}, which shares memory with "
+                        f"{self._name(other)}. Under a transformation the two have values of their own, so the write "
+                        "was not seen through the other. Pass a copy of one of them."
+                    )
+
+    def _reached(self) -> list[Any]:
+        """The leaves of the arguments, and what the function captures."""
+        leaves: list[Any] = trees.flatten((list(self.arguments[0]), self.arguments[1]))[0]
+        for variable in getattr(self.function, "__closure__", None) or ():
+            with contextlib.suppress(ValueError):  # a variable that has no value
+                leaves.append(variable.cell_contents)
+        return leaves
+
+    def _name(self, cell: Array) -> str:
+        """What messages call the array that a cell stands for."""
+        arguments, keywords = self.arguments
+        keys: list[int | str] = [*range(len(arguments)), *keywords]
+        for key, argument in zip(keys, (*arguments, *keywords.values()), strict=True):
+            for i, leaf in enumerate(trees.flatten(argument)[0]):
+                if leaf is cell:
+                    path = "" if argument is cell else trees.leaf_path(argument, i)
+                    return f"{argument_name(self.transformed.function, key)}{path}"
+        return "an array that it captures"
 
     def follow(self, leaf: Any, cell: Array, axis: int | None = None) -> Array:
         """Give a caller's array a cell whose writes are carried back (a batched one's with its axis where it was)."""
@@ -160,19 +222,32 @@ class Call:
 
     def constant(self, argument: Any) -> Any:
         """An argument that is not transformed: an array becomes a cell, so that it can be written."""
-        if type(argument) is np.ndarray:
-            return self.follow(argument, Array(HOST, duplicate(argument) if self.session.owns else argument))
-        return self.constant(as_array(argument)) if is_foreign(argument) else self.session.lift(argument)
+        return self.session.lift(as_array(argument) if is_foreign(argument) else argument)
+
+
+def overlap(a: Any, b: Any) -> bool:
+    """Whether two arrays, or two cells one level out, share an element."""
+    if isinstance(a, Array) or isinstance(b, Array):
+        if not (isinstance(a, Array) and isinstance(b, Array) and a.root is b.root):
+            return False
+        a, b = peek(a), peek(b)
+    try:
+        return np.shares_memory(a, b, max_work=_MUCH_WORK)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+_MUCH_WORK = 10_000
 
 
 def take_out(handler: Handler, value: Any) -> Any:
     """A result as the code outside the handler sees it: one level out, and its own."""
     if not isinstance(value, Array):
         return value
-    cell = value.read()
+    cell = value if type(value) is Array else value.read()
     if cell._handler is handler or cell._handler is HOST:
         out = cell._value
-        return out.snapshot() if isinstance(out, Array) else out
+        return out.snapshot() if type(out) is Array else out
     return cell.snapshot()
 
 
@@ -218,10 +293,25 @@ class Selection:
         return names.index(name)
 
 
+def in_call_order(keys: Sequence[int | str], keywords: dict[str, Any]) -> list[int | str]:
+    """The chosen arguments, each once, in the order in which they stand in the call."""
+    return [*sorted(k for k in set(keys) if isinstance(k, int)), *(k for k in keywords if k in keys)]
+
+
 def in_chosen_order(keys: Sequence[int | str], keywords: dict[str, Any], found: Sequence[Any]) -> tuple[Any, ...]:
     """Results that stand in the order of the call's arguments, in the order in which those were chosen."""
-    order: list[int | str] = [*sorted(k for k in set(keys) if isinstance(k, int)), *(k for k in keywords if k in keys)]
+    order = in_call_order(keys, keywords)
     return tuple(found[order.index(key)] for key in keys)
+
+
+def signature_of(model: Callable[_P, Any]) -> Callable[[Callable[..., _R]], Callable[_P, _R]]:
+    """Give a function that passes its arguments on the signature of another that takes the same."""
+
+    def adopt(function: Callable[..., _R]) -> Callable[_P, _R]:
+        function.__signature__ = inspect.signature(model)  # type: ignore[attr-defined]
+        return function
+
+    return adopt
 
 
 def split_aux(origin: object, result: Any) -> tuple[Any, Any]:
@@ -245,17 +335,29 @@ def argument_name(function: Any, key: int | str) -> str:
 
 
 def differentiable_leaves(transformed: Transformed, key: int | str, value: Any) -> tuple[list[Any], Any]:
-    """The leaves of an argument with respect to which one differentiates, or an error that names the bad one."""
+    """The leaves of an argument with respect to which one differentiates, or an error that names the bad one.
+
+    Under `allow_int` there may be integers and booleans among them.
+    """
     found, structure = trees.flatten(value)
     leaves = [as_array(leaf) for leaf in found]
     for i, leaf in enumerate(leaves):
-        if not isinstance(leaf, _ARRAYS) or not is_differentiable(leaf):
-            where = argument_name(transformed.function, key) + trees.leaf_path(value, i)
-            what = f"dtype {dtype_of(leaf)}" if isinstance(leaf, (int, np.ndarray, np.generic, Array)) else repr(leaf)
-            raise NonDifferentiableError(
-                f"{transformed}: {where} has {what}, which has no derivative. Pass a float "
-                "(x.astype(float)), or choose other arguments with argnums."
-            )
+        if isinstance(leaf, _ARRAYS) and is_differentiable(leaf):
+            continue
+        numeric = isinstance(leaf, (*_ARRAYS, int))
+        integer = numeric and dtype_of(leaf).kind in "iub"
+        if integer and transformed.allow_int:
+            continue
+        where = argument_name(transformed.function, key) + trees.leaf_path(value, i)
+        what = f"dtype {dtype_of(leaf)}" if numeric else repr(leaf)
+        remedies = ["Pass a float (x.astype(float))"]
+        if transformed.selection is not None:
+            remedies.append("choose other arguments with argnums")
+            if integer:
+                remedies.append("accept a zero derivative with allow_int=True")
+        raise NonDifferentiableError(
+            f"{transformed}: {where} has {what}, which has no derivative. {', or '.join(remedies)}."
+        )
     return leaves, structure
 
 
@@ -278,7 +380,10 @@ def separate(arrays: list[Any], given: Sequence[Any] = ()) -> list[Any]:
 
 
 def matching_leaves(like: Any, given: Any, error: type[Exception], origin: object, what: str, of: str) -> list[Any]:
-    """The leaves of a tangent or cotangent, which must fit `like` in structure, shapes and dtypes."""
+    """The leaves of a tangent or cotangent, which must fit `like` in structure, shapes and dtypes.
+
+    Where `like` has integers or booleans there are zeros, of whatever dtype.
+    """
     leaves, structure = trees.flatten(like)
     found, other = trees.flatten(given)
     if other != structure or len(found) != len(leaves):
@@ -292,6 +397,13 @@ def matching_leaves(like: Any, given: Any, error: type[Exception], origin: objec
         spec = spec_of(ct)
         if spec.shape != expected.shape:
             raise error(f"{origin}: {path} has shape {spec.shape}, the {of} has {expected.shape}")
+        if expected.dtype.kind in "iub":
+            if spec.dtype != FLOAT0 and np.any(lowest(ct)):
+                raise error(
+                    f"{origin}: {path} is not zero, but the {of} has dtype {expected.dtype}, which has no derivative. "
+                    "Give zeros there."
+                )
+            continue
         if not isinstance(ct, (int, float)) and not np.can_cast(spec.dtype, expected.dtype, "same_kind"):
             raise error(f"{origin}: {path} has dtype {spec.dtype}, the {of} has {expected.dtype}")
         if spec.dtype != expected.dtype:

@@ -16,6 +16,7 @@ import numpy as np
 from ..core import trees
 from ..core.array import dtype_of
 from ..core.errors import GradientCheckError, NonDifferentiableError, for_users
+from ..core.foreign import as_array
 from ..core.operation import is_differentiable, spec_of
 from .calls import argument_name, describe
 from .differences import default_step, finite_diff, precision
@@ -133,7 +134,7 @@ def check_gradients(
 
     Args:
         f: a function that returns one real number.
-        args: its arguments, arrays, numbers and trees; those without a derivative (integers) are kept as they are.
+        args: its arguments, arrays, numbers and trees; leaves without a derivative (integers) are kept as they are.
         eps: the step of the differences.
         rtol: the relative error that passes; by default what central differences can be trusted for in the precision
             at hand.
@@ -148,25 +149,36 @@ def check_gradients(
     >>> check.passed, check.num_checked
     (True, 12)
     """
-    arguments = list(args)
-    chosen = [i for i, a in enumerate(arguments) if all(_has_derivative(x) for x in trees.flatten(a)[0])] or [0]
-    exact = grad(f, argnums=tuple(chosen))(*_own(arguments))
+    arguments = _read(args)
+    chosen = [i for i, a in enumerate(arguments) if any(map(_has_derivative, trees.flatten(a)[0]))]
+    gradients = grad(f, argnums=tuple(chosen or [0]), allow_int=bool(chosen))(*_own(arguments))
+    leaves, structure = trees.flatten(tuple(arguments[i] for i in chosen))
+    moving = [i for i, leaf in enumerate(leaves) if _has_derivative(leaf)]
 
-    def value(moving: tuple[Any, ...]) -> Any:
+    def value(moved: Sequence[Any]) -> Any:
+        changed = _own(leaves)
+        for i, leaf in zip(moving, moved, strict=True):
+            changed[i] = leaf
         whole = _own(arguments)
-        for i, a in zip(chosen, moving, strict=True):
-            whole[i] = a
+        for i, argument in zip(chosen, trees.unflatten(structure, changed), strict=True):
+            whole[i] = argument
         return f(*whole)
 
-    moving = tuple(arguments[i] for i in chosen)
-    numeric = finite_diff(value, moving, eps=eps)
-    default = _tolerance(trees.flatten(moving)[0], [value(tuple(_own(moving)))], eps)
-    names = _names(f, arguments, chosen)
+    here = [leaves[i] for i in moving]
+    found, every = trees.flatten(gradients)[0], _names(f, arguments, chosen)
+    names, exact = [every[i] for i in moving], [found[i] for i in moving]
+    numeric = finite_diff(value, here, eps=eps)
+    default = _tolerance(here, [value(_own(here))], eps)
     return _compare(names, exact, numeric, default[0] if atol is None else atol, default[1] if rtol is None else rtol)
 
 
 def _has_derivative(leaf: Any) -> bool:
     return isinstance(leaf, (np.ndarray, np.generic, float, complex)) and is_differentiable(leaf)
+
+
+def _read(arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """Arguments with the arrays of other libraries read."""
+    return tuple(trees.map_leaves(as_array, a) for a in arguments)
 
 
 def _own(arguments: Sequence[Any]) -> list[Any]:
@@ -230,7 +242,7 @@ def check_grads(
     for mode in modes:
         if mode not in _MODES:
             raise ValueError(f"br.check_grads: modes={modes!r} has {mode!r}, which is neither 'fwd' nor 'rev'")
-    arguments = list(args)
+    arguments = _read(args)
     title = f"br.check_grads of {describe(f)}"
     names = _names(f, arguments, range(len(arguments)))
     for name, leaf in zip(names, trees.flatten(arguments)[0], strict=True):

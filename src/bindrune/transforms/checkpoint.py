@@ -35,6 +35,7 @@ from .programs import (
     push_results,
     record,
     record_results,
+    rehearse,
 )
 from .reverse import Reverse
 
@@ -169,12 +170,14 @@ class _CheckpointCall:
     program: Runnable
     policy: Policy
 
-    def first(self, values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    def first(self, values: Sequence[Any], active: Sequence[int]) -> tuple[list[Any], list[Any]]:
         """The leaves of the result, and what the policy keeps."""
         if self.policy is save_nothing:
-            return self.program(values), []
+            return rehearse(Reverse("br.checkpoint"), self.program, values, active), []
         keeper = _Keeper(self.policy)
-        found = [bare(keeper.take(v)) for v in self.program(keeper.cells(values))]
+        found = rehearse(_Repeat(keeper), self.program, keeper.cells(values), active)
+        keeper.policy = None
+        found = [bare(keeper.take(v)) for v in found]
         keeper.end()
         return found, keeper.kept
 
@@ -212,8 +215,8 @@ class _CheckpointOperation(Structured):
         values, marks = handler.open(operands)
         if paused_below() > handler.level:
             return tuple(map(constant, evaluate(self, values, params)))
-        found, kept = call.first(values)
         active = [i for i, mark in enumerate(marks) if mark is not None]
+        found, kept = call.first(values, active)
         parents: list[Any] = [marks[i] for i in active]
         return record_results(
             handler,

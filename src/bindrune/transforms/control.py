@@ -14,30 +14,13 @@ from typing import Any
 import numpy as np
 
 from ..core import trees
-from ..core.array import Array, concrete
+from ..core.array import Array
 from ..core.errors import for_users
-from ..ops.indexing import is_concrete
+from ..lift.lanes import changing, choose, each, every, loop
 from .batch import vmap
 from .reverse import lowest
 
 __all__ = ["associative_scan", "cond", "fori_loop", "map", "scan", "select", "switch", "while_loop"]
-
-
-def _differs(value: Any) -> bool:
-    """Whether a condition has one value for each lane."""
-    return isinstance(value, Array) and not is_concrete(value)
-
-
-def _choose(condition: Any, chosen: Any, other: Any, what: str) -> Any:
-    """Select between two trees, leaf by leaf."""
-    left, structure = trees.flatten(chosen)
-    right, other_structure = trees.flatten(other)
-    if structure != other_structure:
-        raise TypeError(f"{what}: the results have different structures: {structure} and {other_structure}")
-    for a, b in zip(left, right, strict=True):
-        if np.shape(a) != np.shape(b):
-            raise TypeError(f"{what}: the results have different shapes: {np.shape(a)} and {np.shape(b)}")
-    return trees.unflatten(structure, [np.where(condition, a, b) for a, b in zip(left, right, strict=True)])
 
 
 @for_users
@@ -51,15 +34,13 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
         operands: any arguments.
 
     Raises:
-        TypeError: the results of the two functions differ in structure or shape where lanes select.
+        TracedConditionError: the results of the two functions differ in structure or shape where lanes select.
 
     >>> import numpy as np, bindrune as br
     >>> br.vmap(lambda x: br.cond(x > 0, np.square, np.negative, x))(np.array([2.0, -3.0]))
     array([4., 3.])
     """
-    if _differs(pred):
-        return _choose(pred, true_fun(*operands), false_fun(*operands), "br.cond")
-    return true_fun(*operands) if concrete(pred) else false_fun(*operands)
+    return choose(pred, lambda: true_fun(*operands), lambda: false_fun(*operands))
 
 
 @for_users
@@ -74,15 +55,19 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     20.0
     """
     count = len(branches)
-    places = lowest(index)
-    if np.any((np.asarray(places) < 0) | (np.asarray(places) >= count)):
-        raise IndexError(f"br.switch: index {places} is out of range for {count} branches")
-    if not _differs(index):
-        return branches[int(concrete(index))](*operands)
-    result = branches[0](*operands)
-    for i, branch in enumerate(branches[1:], 1):
-        result = _choose(index == i, branch(*operands), result, "br.switch")
-    return result
+    known = not isinstance(index, Array) or not isinstance(lowest(index), Array)
+    if known and np.any((np.asarray(lowest(index)) < 0) | (np.asarray(lowest(index)) >= count)):
+        raise IndexError(f"br.switch: index {lowest(index)} is out of range for {count} branches")
+    if not known:
+        beyond = f"br.switch: index out of range for {count} branches"
+        every(np.logical_and(index >= 0, index < count), lambda: IndexError(beyond))
+
+    def chosen(i: int) -> Any:
+        if i == count - 1:
+            return branches[i](*operands)
+        return choose(index == i, lambda: branches[i](*operands), lambda: chosen(i + 1))
+
+    return chosen(0)
 
 
 @for_users
@@ -101,15 +86,15 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     np.float64(16.0)
     """
     value = init_val
-    going = cond_fun(value)
-    while not _differs(going):
-        if not concrete(going):
-            return value
+
+    def test() -> Any:
+        return cond_fun(value)
+
+    def body() -> None:
+        nonlocal value
         value = body_fun(value)
-        going = cond_fun(value)
-    while lowest(going).any():
-        value = _choose(going, body_fun(value), value, "br.while_loop")
-        going = np.logical_and(going, cond_fun(value))
+
+    loop(test, body, ("value",), ("value",))
     return value
 
 
@@ -121,14 +106,18 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     >>> br.grad(lambda x: br.fori_loop(0, 3, lambda i, v: v * x, 1.0))(2.0)
     np.float64(12.0)
     """
-    if _differs(lower) or _differs(upper):
+    value = init_val
+
+    def body(i: Any) -> None:
+        nonlocal value
+        value = body_fun(i, value)
+
+    if isinstance(lower, Array) or isinstance(upper, Array):
         _, value = while_loop(
             lambda pair: pair[0] < upper, lambda pair: (pair[0] + 1, body_fun(*pair)), (lower, init_val)
         )
         return value
-    value = init_val
-    for i in range(int(concrete(lower)), int(concrete(upper))):
-        value = body_fun(i, value)
+    each(range(lower, upper), body, None, ("value",), ("value",))
     return value
 
 
@@ -188,13 +177,17 @@ def scan(
         raise ValueError("br.scan: the leading axis is empty, so the results have no shape")
     leaves, structure = trees.flatten(xs)
     carry = init
-    found = []
-    for i in range(steps - 1, -1, -1) if reverse else range(steps):
+    found: list[Any] = []
+
+    def body(i: Any) -> None:
+        nonlocal carry
         pair = f(carry, trees.unflatten(structure, [leaf[i] for leaf in leaves]))
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise TypeError(f"br.scan: the function must return (carry, y), not {pair!r}")
         carry, y = pair
-        found.append(y)
+        changing(found, "append")(y)
+
+    each(range(steps - 1, -1, -1) if reverse else range(steps), body, None, ("carry",), ("carry",))
     if reverse:
         found.reverse()
     return carry, _join("br.scan", np.stack, found)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,16 +42,26 @@ from .programs import (
 )
 from .reverse import Reverse
 
-__all__ = ["check_cotangents", "check_tangent", "custom_jvp", "custom_vjp"]
+__all__ = ["RuleName", "check_cotangents", "check_tangent", "custom_jvp", "custom_vjp"]
 
 
-def check_tangent(where: str, value: Any, tangent: Any) -> list[Any]:
+class RuleName(NamedTuple):
+    """What messages call a rule; put together only for one."""
+
+    rule: str
+    owner: object
+
+    def __str__(self) -> str:
+        return f"the {self.rule} of {self.owner}"
+
+
+def check_tangent(where: object, value: Any, tangent: Any) -> list[Any]:
     """The leaves of the tangent of a value that a rule returned, which must fit the value."""
     like = trees.map_leaves(lambda v: v if is_differentiable(v) else TangentSpace(v).zeros(), value)
     return matching_leaves(like, tangent, TangentError, where, "tangent", "value")
 
 
-def check_cotangents(where: str, names: Sequence[str], spaces: Sequence[Any], cotangents: Any) -> list[Any]:
+def check_cotangents(where: object, names: Sequence[str], spaces: Sequence[Any], cotangents: Any) -> list[Any]:
     """The leaves of the cotangents that a rule returned, which must fit the arguments; zeros where there is None."""
     if not isinstance(cotangents, tuple) or len(cotangents) != len(spaces):
         raise CotangentError(
@@ -59,10 +69,20 @@ def check_cotangents(where: str, names: Sequence[str], spaces: Sequence[Any], co
         )
     leaves: list[Any] = []
     for name, space, ct in zip(names, spaces, cotangents, strict=True):
-        zeros = trees.map_leaves(TangentSpace.zeros, space)
+        zeros = space.zeros() if isinstance(space, TangentSpace) else trees.map_leaves(TangentSpace.zeros, space)
         found = zeros if ct is None else ct
         leaves += matching_leaves(zeros, found, CotangentError, where, f"cotangent of {name}", "argument")
     return leaves
+
+
+class _Rule(Program):
+    """A rule as a program; its body gives the leaves of its results in a list."""
+
+    __slots__ = ()
+
+    def take_apart(self, result: Any) -> list[Any]:
+        leaves: list[Any] = result
+        return leaves
 
 
 class _Ruled(Structured):
@@ -186,7 +206,7 @@ class CustomJvp(Performed):
 
     def perform(self, program: Program, arguments: Arguments) -> Any:
         count = len(arguments.leaves)
-        name = f"the jvp rule of {self}"
+        name = RuleName("jvp rule", self)
         whole = "jvps" not in self.rules
         rule = self.rule("jvp", "@f.defjvp") if whole else self.rules["jvps"]
 
@@ -206,7 +226,7 @@ class CustomJvp(Performed):
             return leaves + check_tangent(name, value, tangent)
 
         function = None if whole else self
-        of_rule = Program(name, Captured((function, rule, arguments.fixed, arguments.others)), body)
+        of_rule = _Rule(name, Captured((function, rule, arguments.fixed, arguments.others)), body)
         call = _JvpCall(program, of_rule, count, count + len(program.cells))
         return _jvp_operation(*arguments.leaves, *program.cells, *of_rule.cells, call=call)
 
@@ -217,7 +237,7 @@ class CustomJvp(Performed):
         total = trees.map_leaves(lambda v: TangentSpace(v).zeros(), value)
         for rule, tangent in zip(rules, tangents, strict=True):
             if rule is not None:
-                term = check_tangent(f"the jvp rule of {self}", value, rule(tangent, value, *primals))
+                term = check_tangent(RuleName("jvp rule", self), value, rule(tangent, value, *primals))
                 leaves, structure = trees.flatten(total)
                 total = trees.unflatten(structure, [a + b for a, b in zip(leaves, term, strict=True)])
         return total
@@ -380,7 +400,7 @@ class CustomVjp(Performed):
         forward = self.rule("forward", "f.defvjp(forward, backward)")
         backward = self.rules["backward"]
         count = len(arguments.leaves)
-        name = f"the backward pass of {self}"
+        name = RuleName("backward pass", self)
         residual = Parts(None)
         held = Captured(())
         spaces: list[TangentSpace] = []
@@ -408,8 +428,8 @@ class CustomVjp(Performed):
             found = function(*(fixed[i] for i in sorted(fixed)), kept, cotangent)
             return check_cotangents(name, arguments.names, arguments.tangents(spaces), found)
 
-        of_forward = Program(self, Captured((forward, arguments.fixed, arguments.others)), forward_body)
-        of_backward = Program(name, Captured((backward, arguments.fixed)), backward_body)
+        of_forward = _Rule(self, Captured((forward, arguments.fixed, arguments.others)), forward_body)
+        of_backward = _Rule(name, Captured((backward, arguments.fixed)), backward_body)
         reach = count + len(program.cells)
         call = _VjpCall(
             program,

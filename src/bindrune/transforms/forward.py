@@ -19,6 +19,7 @@ from ..core.array import Array, dtype_of
 from ..core.errors import TangentError, for_users
 from ..core.handler import HOST, Handler, constant, constants, evaluate, paused_below, update
 from ..core.operation import Binary, Op, Prepared, Spec, Unary, Write, is_differentiable, spec_of
+from ..core.specs import zeros
 from .calls import (
     Call,
     Transformed,
@@ -31,7 +32,7 @@ from .calls import (
     take_out,
 )
 
-__all__ = ["Forward", "jvp", "push_forward"]
+__all__ = ["Forward", "jvp", "push_forward", "zero_tangent"]
 
 
 class Forward(Handler):
@@ -76,8 +77,7 @@ class Forward(Handler):
             for i in active:
                 rule = op.jvps[op.slot(i)]
                 assert isinstance(rule, Prepared)
-                spec = spec_of(values[i])
-                terms.append(rule.rule(tangents[i], *[read(y, values, params, i, spec) for read in rule.readers]))
+                terms.append(rule.push(tangents[i], y, values, params, i))
             if type(y) is tuple:
                 tangent = tuple(reduce(operator.add, parts) for parts in zip(*terms, strict=True))
             else:
@@ -133,8 +133,7 @@ class Forward(Handler):
 
 
 def _zeros(value: Any) -> Any:
-    spec = spec_of(value)
-    return np.zeros(spec.shape, spec.dtype)
+    return zeros(spec_of(value))
 
 
 def _fit(tangent: Any, spec: Spec) -> Any:
@@ -152,6 +151,7 @@ def _fit(tangent: Any, spec: Spec) -> Any:
 
 class _Jvp(Transformed):
     transformation = "jvp"
+    allow_int = True
 
 
 @for_users
@@ -161,14 +161,15 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     Args:
         f: any function of NumPy arrays, numbers and trees of them.
         primals: its arguments, as a tuple or list.
-        tangents: one tree for each primal, of the same structure, shapes and dtypes.
+        tangents: one tree for each primal, of the same structure, shapes and dtypes; for integers and booleans zeros,
+            also of dtype float0.
         has_aux: whether `f` returns ``(value, aux)``.
 
     Returns:
         ``(value, tangent)``, the tangent a tree like the value; with `has_aux` ``(value, tangent, aux)``.
 
     Raises:
-        NonDifferentiableError: a leaf of a primal is not of a floating or complex type.
+        NonDifferentiableError: a leaf of a primal is not a number or an array of numbers.
         TangentError: a tangent does not fit its primal.
 
     >>> import numpy as np, bindrune as br
@@ -206,6 +207,8 @@ def push_forward(
         moved = matching_leaves(value, tangents[key], TangentError, transformed, what, "argument")
         cells = [
             call.follow(x, Array(handler, as_leaf(x), t.copy() if isinstance(t, np.ndarray) else t))
+            if is_differentiable(x)
+            else call.constant(x)
             for x, t in zip(leaves, moved, strict=True)
         ]
         return call.tree(structure, cells)
@@ -227,6 +230,11 @@ def _tangent_of(handler: Forward, out: Any, value: Any) -> Any:
     if isinstance(cell, Array) and cell._handler is handler:
         mark = cell._mark
         return mark.snapshot() if isinstance(mark, Array) else mark
+    return zero_tangent(value)
+
+
+def zero_tangent(value: Any) -> Any:
+    """The tangent of a result that does not depend on what is followed; one that is no number is its own."""
     if not isinstance(value, (Array, np.ndarray, np.generic, int, float, complex)):
         return value
     zeros = _zeros(value)

@@ -12,25 +12,29 @@ from typing import Any
 import numpy as np
 
 from ..core import trees
-from ..core.array import Array, dtype_of, duplicate
-from ..core.errors import CotangentError, NonScalarOutputError, for_users
-from ..core.operation import is_differentiable, spec_of
+from ..core.array import Array, dtype_of, duplicate, is_scalar
+from ..core.errors import CotangentError, NonDifferentiableError, NonScalarOutputError, for_users
+from ..core.foreign import as_array
+from ..core.operation import is_differentiable, registry, spec_of
 from .calls import (
+    FLOAT0,
     Call,
     Decorated,
     Selection,
     Transformed,
+    argument_name,
     as_leaf,
     differentiable_leaves,
     in_chosen_order,
     matching_leaves,
     separate,
+    signature_of,
     split_aux,
     take_out,
 )
 from .reverse import Reverse, Tape
 
-__all__ = ["Pullback", "Recorded", "grad", "value_and_grad", "vjp"]
+__all__ = ["Derivative", "Pullback", "Recorded", "grad", "value_and_grad", "vjp"]
 
 
 class Recorded:
@@ -54,7 +58,8 @@ class Recorded:
         call = self.call = Call(transformed, handler, owns)
         self.leaves: list[Any] = []
         self.has_complex = False
-        self.structures: list[tuple[Any, int]] = []
+        self.structures: list[tuple[Any, list[Any]]] = []
+        """The structure of each chosen argument, and for each leaf None, or its gradient if that is known already."""
         given: list[Any] = [self._leaf(call, i, a) if i in keys else call.constant(a) for i, a in enumerate(arguments)]
         named = keywords and {k: self._leaf(call, k, v) if k in keys else call.constant(v) for k, v in keywords.items()}
         result = call.run(given, named, finish=owns)
@@ -78,26 +83,43 @@ class Recorded:
         handler: Any = call.handler
         if type(value) is np.ndarray and value.dtype.kind == "f":
             self.leaves.append(value)
-            self.structures.append((None, 1))
+            self.structures.append((None, [None]))
             return call.follow(value, handler.leaf(duplicate(value) if call.session.owns else value))
         leaves, structure = differentiable_leaves(call.transformed, key, value)
-        self.has_complex |= any(dtype_of(leaf).kind == "c" for leaf in leaves)
-        self.leaves += leaves
-        self.structures.append((structure, len(leaves)))
-        return call.tree(structure, [call.follow(x, handler.leaf(as_leaf(x, call.session.owns))) for x in leaves])
+        known: list[Any] = []
+        cells: list[Any] = []
+        for leaf in leaves:
+            if is_differentiable(leaf):
+                self.leaves.append(leaf)
+                self.has_complex |= dtype_of(leaf).kind == "c"
+                known.append(None)
+                cells.append(call.follow(leaf, handler.leaf(as_leaf(leaf, call.session.owns))))
+            else:
+                known.append(np.zeros(spec_of(leaf).shape, FLOAT0))
+                cells.append(call.constant(leaf))
+        self.structures.append((structure, known))
+        return call.tree(structure, cells)
 
     def pull_back(self, seeds: Sequence[tuple[int, Any]], conjugate: bool = False) -> list[Any]:
         """The cotangents of the chosen arguments, as trees like theirs, in the order of the call."""
+        found = self.pull_back_leaves(seeds, conjugate)
+        if len(self.structures) == 1 and self.structures[0][0] is None and found:
+            return found
+        rest = iter(found)
+        return [
+            trees.unflatten(structure, [next(rest) if zeros is None else zeros for zeros in known])
+            for structure, known in self.structures
+        ]
+
+    def pull_back_leaves(self, seeds: Sequence[tuple[int, Any]], conjugate: bool = False) -> list[Any]:
+        """The cotangents of the leaves that have one."""
         leaves = self.leaves
         found = self.tape.pull_back(seeds, len(leaves))
         if conjugate and self.has_complex:
             found = [np.conjugate(ct) if ct is not None and dtype_of(ct).kind == "c" else ct for ct in found]
         if len(leaves) > 1 or not conjugate:
             found = separate(found, [seed for _, seed in seeds])
-        if len(leaves) == 1 and self.structures[0][0] is None:
-            return [_finish(found[0], leaves[0])]
-        rest = iter([_finish(ct, leaf) for ct, leaf in zip(found, leaves, strict=True)])
-        return [trees.unflatten(structure, [next(rest) for _ in range(n)]) for structure, n in self.structures]
+        return [_finish(ct, leaf) for ct, leaf in zip(found, leaves, strict=True)]
 
 
 def _mark_of(handler: Reverse, out: Any) -> int | None:
@@ -112,63 +134,92 @@ def _finish(cotangent: Any, leaf: Any) -> Any:
         spec = spec_of(leaf)
         cotangent = np.zeros(spec.shape, spec.dtype)
     if isinstance(cotangent, Array):
-        return cotangent.read().snapshot()
-    if isinstance(leaf, np.ndarray):
+        cotangent = cotangent.read()
+        if not cotangent.shape and is_scalar(cotangent) != is_scalar(leaf):
+            form = "number" if is_scalar(leaf) else "array"
+            return registry["convert"](cotangent, dtype=cotangent.dtype, form=form)
+        return cotangent.snapshot()
+    if isinstance(leaf, np.ndarray) or not is_scalar(leaf):
         cotangent = cotangent if type(cotangent) is np.ndarray else np.asarray(cotangent)
         return cotangent if cotangent.base is None else cotangent.copy()
     return cotangent[()] if isinstance(cotangent, np.ndarray) else dtype_of(leaf).type(cotangent)
 
 
-class ValueAndGrad(Decorated):
-    """`value_and_grad`, and `grad` with `keep_value` off."""
-
-    transformation = "value_and_grad"
+class Derivative(Decorated):
+    """A derivative of a function with respect to some of its arguments, as a function of them all."""
 
     def __init__(
         self,
-        function: Callable[..., Any],
-        argnums: int | Sequence[int] | None,
-        argnames: str | Sequence[str] | None,
-        has_aux: bool,
+        name: str,
         keep_value: bool,
+        f: Callable[..., Any],
+        argnums: int | Sequence[int] | None = None,
+        argnames: str | Sequence[str] | None = None,
+        has_aux: bool = False,
+        holomorphic: bool = False,
+        allow_int: bool = False,
     ) -> None:
-        self.transformation = "value_and_grad" if keep_value else "grad"
-        super().__init__(function)
-        self.selection = Selection(argnums, argnames)
-        self.has_aux = has_aux
+        self.transformation = f"value_and_{name}" if keep_value else name
+        super().__init__(f)
+        self.selection: Selection = Selection(argnums, argnames)
         self.keep_value = keep_value
+        self.has_aux = has_aux
+        self.holomorphic = holomorphic
+        self.allow_int = allow_int
+
+    def answer(self, value: Any, aux: Any, derivative: Any) -> Any:
+        """What a call returns."""
+        if not self.keep_value:
+            return (derivative, aux) if self.has_aux else derivative
+        return ((value, aux) if self.has_aux else value), derivative
+
+    def refuse_reals(self, name: str, tree: Any) -> None:
+        """Refuse a tree with a leaf that is not complex, as all must be for a holomorphic function."""
+        for i, leaf in enumerate(trees.flatten(tree)[0]):
+            if dtype_of(as_array(leaf)).kind != "c":
+                where = f"{self}: {name}{trees.leaf_path(tree, i)}"
+                raise NonDifferentiableError(f"{where} is not complex, as it must be with holomorphic=True")
+
+
+class Gradient(Derivative):
+    """`grad` and `value_and_grad`."""
 
     @for_users
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         keys = self.selection.keys(self.function, arguments, keywords, self)
+        if self.holomorphic:
+            for key in keys:
+                self.refuse_reals(
+                    argument_name(self.function, key), keywords[key] if isinstance(key, str) else arguments[key]
+                )
         recorded = Recorded(self, keys, arguments, keywords, self.has_aux)
         value = recorded.value
         try:
             # The derivative as a linear map is that of `vjp`; its conjugate is the direction of steepest ascent.
-            grads = recorded.pull_back(_scalar_seed(recorded, value, self), conjugate=True)
+            grads = recorded.pull_back(self._seed(recorded, value), conjugate=not self.holomorphic)
         finally:
             recorded.call.finish()
         gradient = grads[0] if self.selection.single else in_chosen_order(keys, keywords, grads)
-        if not self.keep_value:
-            return (gradient, recorded.aux) if self.has_aux else gradient
-        return ((value, recorded.aux) if self.has_aux else value), gradient
+        return self.answer(value, recorded.aux, gradient)
 
-
-def _scalar_seed(recorded: Recorded, value: Any, origin: object) -> list[tuple[int, Any]]:
-    kind = type(value)
-    if kind is not np.float64 and kind is not float:
-        if not isinstance(value, (Array, np.ndarray, np.generic, int, float, complex)):
-            raise _not_scalar(origin, f"{kind.__name__} {value!r}")
-        spec = spec_of(value)
-        if spec.shape:
-            raise _not_scalar(origin, f"an array of shape {spec.shape}")
-        complex_only = spec.dtype.kind == "c" and any(dtype_of(leaf).kind != "c" for leaf in recorded.leaves)
-        if complex_only or not (is_differentiable(value) or isinstance(value, int)):
-            raise _not_scalar(origin, f"a number of dtype {spec.dtype}")
-    mark = recorded.outputs[0]
-    if mark is None:
-        return []
-    return [(mark, _ONE if kind is np.float64 else dtype_of(value).type(1))]
+    def _seed(self, recorded: Recorded, value: Any) -> list[tuple[int, Any]]:
+        """The cotangent of the result, which must be a number: one."""
+        kind = type(value)
+        if kind is not np.float64 and kind is not float:
+            if not isinstance(value, (Array, np.ndarray, np.generic, int, float, complex)):
+                raise _not_scalar(self, f"{kind.__name__} {value!r}")
+            spec = spec_of(value)
+            if spec.shape:
+                raise _not_scalar(self, f"an array of shape {spec.shape}")
+            complex_only = spec.dtype.kind == "c" and any(dtype_of(leaf).kind != "c" for leaf in recorded.leaves)
+            if complex_only or not (is_differentiable(value) or isinstance(value, int)):
+                raise _not_scalar(self, f"a number of dtype {spec.dtype}")
+        if self.holomorphic:
+            self.refuse_reals("the result", value)
+        mark = recorded.outputs[0]
+        if mark is None:
+            return []
+        return [(mark, _ONE if kind is np.float64 else dtype_of(value).type(1))]
 
 
 _ONE = np.float64(1)
@@ -186,6 +237,8 @@ def grad(
     argnums: int | Sequence[int] | None = None,
     argnames: str | Sequence[str] | None = None,
     has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
 ) -> Callable[..., Any]:
     """The gradient of a function that returns one number.
 
@@ -194,13 +247,16 @@ def grad(
         argnums: the position of the argument to differentiate with respect to, or several; the first by default.
         argnames: the same for arguments by name.
         has_aux: whether `f` returns ``(value, aux)``; then ``(gradient, aux)`` returns.
+        holomorphic: whether `f` is a holomorphic function of complex arguments; then its complex derivative returns.
+        allow_int: whether integers and booleans may stand among the leaves; their gradients are zeros of dtype float0.
 
     Returns:
         A function of the same arguments whose result has the structure, shapes and dtypes of the chosen argument
-        (a tuple of such for several).
+        (a tuple of such for several).  Without `holomorphic`, the gradient with respect to complex numbers is the
+        direction of steepest ascent, that of a complex result the one of its real part.
 
     Raises:
-        NonDifferentiableError: a chosen leaf is not of a floating or complex type.
+        NonDifferentiableError: a chosen leaf is not of a floating or complex type, or with `holomorphic` not complex.
         NonScalarOutputError: `f` returned something else than one number.
 
     >>> import numpy as np, bindrune as br
@@ -208,16 +264,14 @@ def grad(
     array([ 3., 12.])
     >>> br.grad(lambda p, x: p["a"] * x, argnums=(0, 1))({"a": 2.0}, 3.0)
     ({'a': np.float64(3.0)}, np.float64(2.0))
+    >>> br.grad(lambda z: z**2, holomorphic=True)(1.0 + 2.0j)
+    np.complex128(2+4j)
     """
-    return ValueAndGrad(f, argnums, argnames, has_aux, keep_value=False)
+    return Gradient("grad", False, f, argnums, argnames, has_aux, holomorphic, allow_int)
 
 
-def value_and_grad(
-    f: Callable[..., Any],
-    argnums: int | Sequence[int] | None = None,
-    argnames: str | Sequence[str] | None = None,
-    has_aux: bool = False,
-) -> Callable[..., Any]:
+@signature_of(grad)
+def value_and_grad(*arguments: Any, **keywords: Any) -> Callable[..., Any]:
     """The value of a function and its gradient, from one evaluation.  Arguments and errors are those of `grad`.
 
     Returns:
@@ -227,7 +281,7 @@ def value_and_grad(
     >>> br.value_and_grad(lambda x: np.sum(x * x))(np.array([1.0, 2.0]))
     (np.float64(5.0), array([2., 4.]))
     """
-    return ValueAndGrad(f, argnums, argnames, has_aux, keep_value=True)
+    return Gradient("grad", True, *arguments, **keywords)
 
 
 class Pullback:

@@ -10,7 +10,7 @@ pushes tangents forward without another evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,11 @@ from ..core import trees
 from ..core.array import Array, dtype_of
 from ..core.errors import NonDifferentiableError, TangentError, for_users
 from ..core.foreign import as_array
-from ..core.operation import Spec, spec_of
+from ..core.operation import Spec, is_differentiable, spec_of
 from .batch import vmap
-from .calls import Decorated, Selection, Transformed, argument_name, in_chosen_order, matching_leaves
-from .forward import jvp, push_forward
-from .gradients import Recorded, grad, vjp
+from .calls import FLOAT0, Transformed, argument_name, in_call_order, matching_leaves, signature_of
+from .forward import jvp, push_forward, zero_tangent
+from .gradients import Derivative, Recorded, grad, vjp
 
 __all__ = [
     "hessian",
@@ -40,7 +40,7 @@ __all__ = [
 
 def _basis(specs: Sequence[Spec]) -> list[Any]:
     """The standard basis of the space of some leaves: for each leaf an array with one more axis, of all vectors."""
-    total = sum(s.size for s in specs)
+    total = _size(specs)
     found = []
     start = 0
     for spec in specs:
@@ -62,118 +62,124 @@ def _blocks(mapped: Any, specs: Sequence[Spec]) -> list[Any]:
     return found
 
 
-def _last(block: Any, count: int) -> Any:
-    """A block with its first `count` axes, those of the argument, moved to the end."""
-    return np.moveaxis(block, range(count), range(-count, 0)) if count else block
+def _columns(mapped: Any, specs: Sequence[Spec]) -> list[Any]:
+    """The same for the basis of the arguments, whose axes come last."""
+    blocks = zip(_blocks(mapped, specs), specs, strict=True)
+    return [np.moveaxis(b, range(s.ndim), range(-s.ndim, 0)) if s.ndim else b for b, s in blocks]
 
 
-class Jacobian(Decorated):
-    """The Jacobian of a function with respect to some of its arguments, in one mode."""
+class Jacobian(Derivative):
+    """The Jacobian, in the mode that `name` says.
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        argnums: int | Sequence[int] | None,
-        argnames: str | Sequence[str] | None,
-        has_aux: bool,
-        holomorphic: bool,
-        mode: str,
-        keep_value: bool = False,
-    ) -> None:
-        self.transformation = f"value_and_{mode}" if keep_value else mode
-        super().__init__(function)
-        self.selection = Selection(argnums, argnames)
-        self.has_aux = has_aux
-        self.holomorphic = holomorphic
-        self.mode = mode
-        self.keep_value = keep_value
+    Rows are for leaves of the result, columns for leaves of the chosen arguments.  Where either has no derivative
+    (integers and booleans) there is no lane for it, and the block is zero.
+    """
 
     @for_users
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         keys = self.selection.keys(self.function, arguments, keywords, self)
-        given = {k: keywords[k] if isinstance(k, str) else arguments[k] for k in keys}
-        chosen = {k: trees.map_leaves(as_array, v) for k, v in given.items()}
-        parts = [trees.flatten(v) for v in chosen.values()]
-        for key, argument in chosen.items():
-            self._check_complex(argument_name(self.function, key), argument)
-        by_mode = self._forward if self.mode == "jacfwd" else self._reverse
-        value, blocks, aux = by_mode(chosen, parts, arguments, keywords)
+        order = in_call_order(keys, keywords)
+        chosen = [trees.map_leaves(as_array, keywords[k] if isinstance(k, str) else arguments[k]) for k in order]
+        for key, argument in zip(order, chosen, strict=True):
+            self._check(argument_name(self.function, key), argument)
+        by_mode = self._forward if self.transformation.endswith("jacfwd") else self._reverse
+        value, blocks, aux = by_mode(order, chosen, arguments, keywords)
+        self._check("the result", value)
 
-        # blocks[i][j]: leaf i of the result by leaf j of the chosen arguments.
-        self._check_complex("the result", value)
-        structure = trees.flatten(value)[1]
+        results, structure = trees.flatten(value)
         rows = []
-        for row in blocks:
-            rest = iter(row)
-            rows.append([trees.unflatten(s, [next(rest) for _ in found]) for found, s in parts])
-        order = list(chosen)
-        picked = [tuple(row[order.index(k)] for k in keys) for row in rows]
-        jacobian = trees.unflatten(structure, [row[0] if self.selection.single else row for row in picked])
-        if not self.keep_value:
-            return (jacobian, aux) if self.has_aux else jacobian
-        return ((value, aux) if self.has_aux else value), jacobian
+        for result in results:
+            row = _row(result, chosen, next(blocks) if is_differentiable(result) else None)
+            picked = tuple(row[order.index(k)] for k in keys)
+            rows.append(picked[0] if self.selection.single else picked)
+        return self.answer(value, aux, trees.unflatten(structure, rows))
 
     def _forward(
-        self, chosen: dict[int | str, Any], parts: Sequence[Any], arguments: Sequence[Any], keywords: dict[str, Any]
-    ) -> tuple[Any, list[list[Any]], Any]:
-        specs = [spec_of(leaf) for leaves, _ in parts for leaf in leaves]
+        self, order: Sequence[int | str], chosen: Sequence[Any], arguments: Sequence[Any], keywords: dict[str, Any]
+    ) -> tuple[Any, Iterator[list[Any]], Any]:
+        columns = _specs(chosen)
 
         def push(*vectors: Any) -> Any:
             rest = iter(vectors)
-            tangents = {
-                k: trees.unflatten(s, [next(rest) for _ in leaves])
-                for k, (leaves, s) in zip(chosen, parts, strict=True)
-            }
-            value, tangent, aux = push_forward(self, tangents, arguments, keywords, self.has_aux)
+            tangents = [
+                trees.map_leaves(lambda x: next(rest) if is_differentiable(x) else _float0(x), a) for a in chosen
+            ]
+            value, tangent, aux = push_forward(
+                self, dict(zip(order, tangents, strict=True)), arguments, keywords, self.has_aux
+            )
             return tangent, value, aux
 
-        tangent, value, aux = vmap(push, out_axes=(0, None, None))(*_basis(specs))
-        moved = [_blocks(t, specs) for t in trees.flatten(tangent)[0]]
-        return value, [[_last(b, s.ndim) for b, s in zip(row, specs, strict=True)] for row in moved], aux
+        mapped = vmap(push, out_axes=(0, None, None), axis_size=_size(columns))
+        tangent, value, aux = mapped(*_basis(columns))
+        moved = zip(trees.flatten(tangent)[0], trees.flatten(value)[0], strict=True)
+        return value, (_columns(t, columns) for t, result in moved if is_differentiable(result)), aux
 
     def _reverse(
-        self, chosen: dict[int | str, Any], parts: Sequence[Any], arguments: Sequence[Any], keywords: dict[str, Any]
-    ) -> tuple[Any, list[list[Any]], Any]:
-        recorded = Recorded(self, tuple(chosen), arguments, keywords, self.has_aux, owns=True)
-        results = [spec_of(v) for v in trees.flatten(recorded.value)[0]]
-        sources = [spec_of(leaf) for leaves, _ in parts for leaf in leaves]
-        forward = self.mode == "jacobian" and sum(s.size for s in sources) < sum(s.size for s in results)
-        back = _Flat(recorded, tuple(chosen), keywords)
-        if forward:
-            mapped = vmap(_transpose(back, results))(*_basis(sources))
-            columns = [_blocks(m, sources) for m in mapped]
-            blocks = [[_last(b, s.ndim) for b, s in zip(row, sources, strict=True)] for row in columns]
-            return recorded.value, blocks, recorded.aux
-        mapped = vmap(back)(*_basis(results))
-        columns = [_blocks(m, results) for m in mapped]
-        return recorded.value, [[column[i] for column in columns] for i in range(len(results))], recorded.aux
+        self, order: Sequence[int | str], chosen: Sequence[Any], arguments: Sequence[Any], keywords: dict[str, Any]
+    ) -> tuple[Any, Iterator[list[Any]], Any]:
+        recorded = Recorded(self, order, arguments, keywords, self.has_aux, owns=True)
+        rows, columns = _specs(recorded.value), _specs(chosen)
+        back = _on_leaves(recorded)
+        if self.transformation == "jacobian" and _size(columns) < _size(rows):
+            mapped = vmap(_transpose(back, rows), axis_size=_size(columns))(*_basis(columns))
+            return recorded.value, (_columns(m, columns) for m in mapped), recorded.aux
+        mapped = vmap(back, axis_size=_size(rows))(*_basis(rows))
+        cut = [_blocks(m, rows) for m in mapped]
+        return recorded.value, ([column[i] for column in cut] for i in range(len(rows))), recorded.aux
 
-    def _check_complex(self, name: str, tree: Any) -> None:
+    def _check(self, name: str, tree: Any) -> None:
+        """Refuse complex numbers where the function is not said to be holomorphic, and others where it is."""
+        if self.holomorphic:
+            self.refuse_reals(name, tree)
+            return
         for i, leaf in enumerate(trees.flatten(tree)[0]):
-            if (dtype_of(leaf).kind == "c") == self.holomorphic:
-                continue
-            where = f"{self}: {name}{trees.leaf_path(tree, i)}"
-            if self.holomorphic:
-                raise NonDifferentiableError(f"{where} is not complex, as it must be with holomorphic=True")
-            raise NonDifferentiableError(
-                f"{where} is complex. If the function is holomorphic pass holomorphic=True; otherwise differentiate "
-                "with respect to the real and imaginary parts."
-            )
+            if dtype_of(leaf).kind == "c":
+                raise NonDifferentiableError(
+                    f"{self}: {name}{trees.leaf_path(tree, i)} is complex. If the function is holomorphic pass "
+                    "holomorphic=True; otherwise differentiate with respect to the real and imaginary parts."
+                )
 
 
-class _Flat:
-    """A pullback as a function from the cotangents of the result's leaves to those of the arguments' leaves."""
+def _specs(tree: Any) -> list[Spec]:
+    """The shapes and dtypes of the leaves that have a derivative."""
+    return [spec_of(leaf) for leaf in trees.flatten(tree)[0] if is_differentiable(leaf)]
 
-    def __init__(self, recorded: Recorded, keys: tuple[int | str, ...], keywords: dict[str, Any]) -> None:
-        self.recorded = recorded
-        self.keys = keys
-        self.keywords = keywords
 
-    def __call__(self, *cotangents: Any) -> list[Any]:
-        marks = self.recorded.outputs
-        seeds = [(m, _bare(ct)) for m, ct in zip(marks, cotangents, strict=True) if m is not None]
-        found = in_chosen_order(self.keys, self.keywords, self.recorded.pull_back(seeds))
-        return [leaf for tree in found for leaf in trees.flatten(tree)[0]]
+def _size(specs: Sequence[Spec]) -> int:
+    return sum(spec.size for spec in specs)
+
+
+def _float0(leaf: Any) -> Any:
+    return np.zeros(spec_of(leaf).shape, FLOAT0)
+
+
+def _row(result: Any, chosen: Sequence[Any], found: Sequence[Any] | None) -> list[Any]:
+    """The blocks for a leaf of the result, as trees like the arguments, from those that are not zero by their types."""
+    blocks = iter(found or ())
+
+    def block(leaf: Any) -> Any:
+        differentiable = is_differentiable(leaf)
+        if differentiable and found is not None:
+            return next(blocks)
+        shape = (*spec_of(result).shape, *spec_of(leaf).shape)
+        if not differentiable:
+            return np.zeros(shape, FLOAT0)
+        zeros = np.zeros(shape, dtype_of(result))
+        return zeros if shape else zeros[()]
+
+    return [trees.map_leaves(block, argument) for argument in chosen]
+
+
+def _on_leaves(recorded: Recorded) -> Callable[..., list[Any]]:
+    """A pullback as a function from cotangents of leaves to cotangents of leaves, those that have a derivative."""
+    results = trees.flatten(recorded.value)[0]
+    marks = [m for m, result in zip(recorded.outputs, results, strict=True) if is_differentiable(result)]
+
+    def pull_back(*cotangents: Any) -> list[Any]:
+        pairs = zip(marks, cotangents, strict=True)
+        return recorded.pull_back_leaves([(m, _bare(ct)) for m, ct in pairs if m is not None])
+
+    return pull_back
 
 
 def _bare(cotangent: Any) -> Any:
@@ -193,6 +199,7 @@ def jacfwd(
     argnames: str | Sequence[str] | None = None,
     has_aux: bool = False,
     holomorphic: bool = False,
+    allow_int: bool = False,
 ) -> Callable[..., Any]:
     """The Jacobian, by forward mode: one lane for each element of the chosen arguments.
 
@@ -202,93 +209,70 @@ def jacfwd(
         argnames: the same for arguments by name.
         has_aux: whether `f` returns ``(value, aux)``; then ``(jacobian, aux)`` returns.
         holomorphic: whether `f` is a holomorphic function of complex arguments.
+        allow_int: whether integers and booleans may stand among the leaves; their blocks are zeros of dtype float0.
 
     Returns:
         A function of the same arguments.  For a result of shape ``m`` and an argument of shape ``n`` it gives an
         array of shape ``m + n``; for trees a tree of those.
 
     Raises:
-        NonDifferentiableError: a chosen leaf is not of a floating type, or complex without `holomorphic`.
+        NonDifferentiableError: a chosen leaf is not of a floating type; a leaf is complex without `holomorphic`, or
+            with it is not.
 
     >>> import numpy as np, bindrune as br
     >>> br.jacfwd(lambda x: x**2)(np.array([1.0, 2.0]))
     array([[2., 0.],
            [0., 4.]])
     """
-    return Jacobian(f, argnums, argnames, has_aux, holomorphic, "jacfwd")
+    return Jacobian("jacfwd", False, f, argnums, argnames, has_aux, holomorphic, allow_int)
 
 
-def jacrev(
-    f: Callable[..., Any],
-    argnums: int | Sequence[int] | None = None,
-    argnames: str | Sequence[str] | None = None,
-    has_aux: bool = False,
-    holomorphic: bool = False,
-) -> Callable[..., Any]:
+@signature_of(jacfwd)
+def jacrev(*arguments: Any, **keywords: Any) -> Callable[..., Any]:
     """The Jacobian, by reverse mode: one lane for each element of the result.  As `jacfwd` otherwise.
 
     >>> import numpy as np, bindrune as br
     >>> br.jacrev(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
     array([2., 4.])
     """
-    return Jacobian(f, argnums, argnames, has_aux, holomorphic, "jacrev")
+    return Jacobian("jacrev", False, *arguments, **keywords)
 
 
-def jacobian(
-    f: Callable[..., Any],
-    argnums: int | Sequence[int] | None = None,
-    argnames: str | Sequence[str] | None = None,
-    has_aux: bool = False,
-    holomorphic: bool = False,
-) -> Callable[..., Any]:
+@signature_of(jacfwd)
+def jacobian(*arguments: Any, **keywords: Any) -> Callable[..., Any]:
     """The Jacobian, by the mode that needs fewer lanes; the function is evaluated once.  As `jacfwd` otherwise.
 
     >>> import numpy as np, bindrune as br
     >>> br.jacobian(lambda x: np.stack([x, x**2]))(3.0)
     array([1., 6.])
     """
-    return Jacobian(f, argnums, argnames, has_aux, holomorphic, "jacobian")
+    return Jacobian("jacobian", False, *arguments, **keywords)
 
 
-def value_and_jacfwd(
-    f: Callable[..., Any],
-    argnums: int | Sequence[int] | None = None,
-    argnames: str | Sequence[str] | None = None,
-    has_aux: bool = False,
-    holomorphic: bool = False,
-) -> Callable[..., Any]:
+@signature_of(jacfwd)
+def value_and_jacfwd(*arguments: Any, **keywords: Any) -> Callable[..., Any]:
     """The value and the Jacobian, by forward mode, from one evaluation.  As `jacfwd` otherwise.
 
     >>> import numpy as np, bindrune as br
     >>> br.value_and_jacfwd(np.square)(3.0)
     (np.float64(9.0), np.float64(6.0))
     """
-    return Jacobian(f, argnums, argnames, has_aux, holomorphic, "jacfwd", keep_value=True)
+    return Jacobian("jacfwd", True, *arguments, **keywords)
 
 
-def value_and_jacrev(
-    f: Callable[..., Any],
-    argnums: int | Sequence[int] | None = None,
-    argnames: str | Sequence[str] | None = None,
-    has_aux: bool = False,
-    holomorphic: bool = False,
-) -> Callable[..., Any]:
+@signature_of(jacfwd)
+def value_and_jacrev(*arguments: Any, **keywords: Any) -> Callable[..., Any]:
     """The value and the Jacobian, by reverse mode, from one evaluation.  As `jacfwd` otherwise.
 
     >>> import numpy as np, bindrune as br
     >>> br.value_and_jacrev(np.square)(3.0)
     (np.float64(9.0), np.float64(6.0))
     """
-    return Jacobian(f, argnums, argnames, has_aux, holomorphic, "jacrev", keep_value=True)
+    return Jacobian("jacrev", True, *arguments, **keywords)
 
 
-def hessian(
-    f: Callable[..., Any],
-    argnums: int | Sequence[int] | None = None,
-    argnames: str | Sequence[str] | None = None,
-    has_aux: bool = False,
-    holomorphic: bool = False,
-) -> Callable[..., Any]:
+@signature_of(jacfwd)
+def hessian(f: Callable[..., Any], *arguments: Any, **keywords: Any) -> Callable[..., Any]:
     """The matrix of second derivatives: forward mode over reverse mode.  As `jacfwd` otherwise.
 
     >>> import numpy as np, bindrune as br
@@ -296,8 +280,7 @@ def hessian(
     array([[ 6.,  0.],
            [ 0., 12.]])
     """
-    first = jacrev(f, argnums, argnames, has_aux, holomorphic)
-    return jacfwd(first, argnums, argnames, has_aux, holomorphic)
+    return jacfwd(jacrev(f, *arguments, **keywords), *arguments, **keywords)
 
 
 @for_users
@@ -307,7 +290,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     Args:
         f: a function that returns one number.
         primals: its arguments, as a tuple or list.
-        tangents: one tree for each primal.
+        tangents: one tree for each primal, as `jvp` takes them.
 
     Returns:
         A tree like the primal; for several primals a tuple of them.
@@ -317,7 +300,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     array([  6., 120.])
     """
     argnums: Any = 0 if len(primals) == 1 else tuple(range(len(primals)))
-    return jvp(grad(f, argnums), primals, tangents)[1]
+    return jvp(grad(f, argnums, allow_int=True), primals, tangents)[1]
 
 
 class _Linearize(Transformed):
@@ -344,13 +327,12 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
     """
     transformed = _Linearize(f)
     recorded = Recorded(transformed, range(len(primals)), primals, {}, has_aux, owns=True)
-    leaves, structure = trees.flatten(recorded.value)
-    back = _Flat(recorded, tuple(range(len(primals))), {})
-    forward = _transpose(back, [spec_of(v) for v in leaves])
+    forward = _transpose(_on_leaves(recorded), _specs(recorded.value))
+    still = trees.map_leaves(zero_tangent, recorded.value)
 
     def pushforward(*tangents: Any) -> Any:
-        moved = matching_leaves(primals, tangents, TangentError, transformed, "tangent", "argument")
-        return trees.unflatten(structure, forward(*moved))
+        moved = iter(forward(*matching_leaves(primals, tangents, TangentError, transformed, "tangent", "argument")))
+        return trees.map_leaves(lambda zeros: next(moved) if is_differentiable(zeros) else zeros, still)
 
     # The tape keeps the value; the caller may write into a copy.
     value = trees.map_leaves(lambda v: v.copy() if isinstance(v, np.ndarray) else v, recorded.value)

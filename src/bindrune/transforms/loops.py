@@ -35,6 +35,7 @@ from .programs import (
     push_results,
     record,
     record_results,
+    rehearse,
 )
 from .reverse import Reverse
 
@@ -71,6 +72,12 @@ class _Loop:
     states: int
     """How many states to keep."""
 
+    def rehearse(self, number: int, state: State, captured: Sequence[Any]) -> State:
+        """Take one step."""
+        values = [number, *state, *captured]
+        active = [i for i, v in enumerate(values) if is_differentiable(v)]
+        return rehearse(Reverse("br.checkpoint_loop"), self.step, values, active)
+
     def advance(self, kept: Kept, stop: int, captured: Sequence[Any]) -> State:
         """The state before the last step before `stop`, from the last one kept; keeps more on the way."""
         at, state = kept[-1]
@@ -78,7 +85,7 @@ class _Loop:
             free = self.states - len(kept)
             goal = at + steps_to_next_state(stop - at, free + 1)
             for i in range(at, goal):
-                state = self.step([i, *state, *captured])
+                state = self.rehearse(i, state, captured)
             at = goal
             if free and at < stop - 1:
                 kept.append((at, state))
@@ -93,7 +100,7 @@ class _Loop:
         state = self.advance(kept, self.steps, captured)
         if kept[-1][0] < self.steps - 1:
             kept.append((self.steps - 1, state))
-        return self.step([self.steps - 1, *state, *captured]), kept
+        return self.rehearse(self.steps - 1, state, captured), kept
 
     def reverse(self, kept: Kept, captured: Sequence[Any], active: Sequence[int], cts: Sequence[Any]) -> list[Any]:
         """The cotangents of the first state's leaves, then of those captured values that are active."""

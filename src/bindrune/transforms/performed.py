@@ -18,7 +18,7 @@ from ..lift.objects import lift_object
 from ..lift.session import Session
 from .calls import Decorated, Transformed, argument_name
 from .closures import Captured
-from .programs import NUMERIC, Parts, Program, refuse_writes
+from .programs import NUMERIC, Parts, Program, is_followed, refuse_writes
 
 __all__ = ["Arguments", "Performed"]
 
@@ -28,35 +28,45 @@ _LEFT_ALONE = (*NUMERIC, tuple, list, dict, str, type(None))
 class Arguments:
     """The arguments of one call, taken apart."""
 
-    __slots__ = ("_lift", "_parts", "count", "fixed", "leaves", "names", "others")
+    __slots__ = ("_has_keywords", "_parts", "_performed", "count", "fixed", "leaves", "others")
 
     def __init__(self, performed: Performed, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        self._performed = performed
         self.count = len(arguments)
-        self.fixed = {i: arguments[i] for i in performed.fixed_positions(len(arguments))}
+        self.fixed: dict[int, Any] = {}
         """Those that rules are given first, as they are."""
-        moving = [i for i in range(len(arguments)) if i not in self.fixed]
-        self.names = [argument_name(performed.function, i) for i in moving]
-        self._parts = Parts((tuple(arguments[i] for i in moving), keywords))
-        self._lift = performed.lift
+        if performed.nondiff_argnums:
+            self.fixed = {i: arguments[i] for i in performed.fixed_positions(len(arguments))}
+            arguments = tuple(a for i, a in enumerate(arguments) if i not in self.fixed)
+        self._has_keywords = bool(keywords)
+        self._parts = Parts((arguments, keywords) if keywords else arguments)
         self.leaves = self._parts.leaves
         self.others = self._parts.others
+
+    @property
+    def names(self) -> list[str]:
+        """What messages call the moving ones."""
+        return [argument_name(self._performed.function, i) for i in range(self.count) if i not in self.fixed]
 
     def whole(
         self, leaves: Iterable[Any], fixed: dict[int, Any], others: Iterable[Any]
     ) -> tuple[list[Any], dict[str, Any]]:
         """All arguments, positional and by keyword, with other leaves."""
-        given, keywords = self._parts.together(leaves, others)
-        rest = map(self._lift, given)
+        given, keywords = self._together(leaves, others)
+        rest = map(self._performed.lift, given)
         return [fixed[i] if i in fixed else next(rest) for i in range(self.count)], keywords
 
     def moving(self, leaves: Iterable[Any], others: Iterable[Any]) -> tuple[Any, ...]:
         """All but the fixed ones, with other leaves."""
-        return tuple(map(self._lift, self._parts.together(leaves, others)[0]))
+        return tuple(map(self._performed.lift, self._together(leaves, others)[0]))
 
     def tangents(self, leaves: Iterable[Any]) -> tuple[Any, ...]:
         """Trees like the moving ones of tangents, or of what stands for them; None for what has no tangent."""
-        given: tuple[Any, ...] = self._parts.together(leaves, (None,) * len(self.others))[0]
-        return given
+        return self._together(leaves, (None,) * len(self.others))[0]
+
+    def _together(self, leaves: Iterable[Any], others: Iterable[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        tree = self._parts.together(leaves, others)
+        return tree if self._has_keywords else (tree, {})
 
 
 class Performed(Decorated):
@@ -92,8 +102,11 @@ class Performed(Decorated):
         arguments, keywords = self._bind(arguments, keywords)
         taken = Arguments(self, arguments, keywords)
         program = self.program(self.function, taken)
-        if not any(isinstance(leaf, Array) for leaf in taken.leaves) and not program.cells:
-            return self.function(*arguments, **keywords)
+        if not program.cells and not any(map(is_followed, taken.leaves)):
+            if not any(isinstance(leaf, Array) for leaf in taken.leaves):
+                return self.function(*arguments, **keywords)
+            own = [leaf.snapshot() if isinstance(leaf, Array) else leaf for leaf in taken.leaves]
+            return program.body(program.captured.contents, own)
         results = self.perform(program, taken)
         return trees.unflatten(program.structure, results)
 
@@ -128,7 +141,7 @@ class Performed(Decorated):
 
     def _bind(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in their places, with the defaults of those that rules are given by position."""
-        reach = max((i + 1 if i >= 0 else -i for i in self.nondiff_argnums), default=0)
+        reach = max([i + 1 if i >= 0 else -i for i in self.nondiff_argnums]) if self.nondiff_argnums else 0
         code = getattr(self.function, "__code__", None)
         if not self.takes_keywords and code is not None:
             reach = max(reach, code.co_argcount)

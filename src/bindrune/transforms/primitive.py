@@ -21,7 +21,7 @@ from ..core.operation import Structured, spec_of
 from ..lift.session import Session
 from .batch import Batch
 from .calls import Decorated, Transformed, argument_name
-from .custom import check_cotangents, check_tangent
+from .custom import RuleName, check_cotangents, check_tangent
 from .forward import Forward
 from .performed import Arguments, Performed
 from .programs import (
@@ -103,7 +103,7 @@ class _PrimitiveCall:
         primals = trees.unflatten(self.arguments, _cells_over(values))
         moved = trees.unflatten(self.arguments, _cells_over(tangents))
         value = trees.unflatten(self.structure, _cells_over(found))
-        return check_tangent(f"the jvp rule of {self.primitive}", value, rule(primals, moved, value))
+        return check_tangent(RuleName("jvp rule", self.primitive), value, rule(primals, moved, value))
 
     def pullback(
         self, origin: object, values: Sequence[Any], found: Sequence[Any], active: Sequence[int]
@@ -123,7 +123,7 @@ class _PrimitiveCall:
             like = trees.unflatten(self.arguments, [TangentSpace(v) for v in values])
             names = [argument_name(self.primitive.function, i) for i in range(len(primals))]
             pulled = check_cotangents(
-                f"the vjp rule of {self.primitive}", names, like, rule(cotangent, value, *primals)
+                RuleName("vjp rule", self.primitive), names, like, rule(cotangent, value, *primals)
             )
             return [pulled[i] for i in active]
 

@@ -9,20 +9,22 @@ again.  So an operation on functions needs one definition, whatever transformati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from ..core import trees
-from ..core.array import Array, dtype_of
-from ..core.cotangents import Part
+from ..core.array import Array, View, dtype_of
 from ..core.errors import MutationError, UnsupportedError, user_line
 from ..core.handler import HOST, Handler, constant, evaluate, update
 from ..core.operation import Binary, Op, Spec, Unary, Write, is_differentiable
+from ..core.specs import zeros
+from ..core.stack import STACK, ZEROS
 from .batch import Batch, named_axes
 from .closures import Captured
 from .forward import Forward
-from .reverse import Reverse, Tape
+from .reverse import Reverse, Tape, deliver
 
 __all__ = [
     "NUMERIC",
@@ -38,12 +40,14 @@ __all__ = [
     "TangentSpace",
     "bare",
     "batch_results",
+    "is_followed",
     "lane_axis",
     "leaf_count",
     "push_results",
     "record",
     "record_results",
     "refuse_writes",
+    "rehearse",
 ]
 
 _FOLLOWED = (np.ndarray, np.generic, float, complex, Array)
@@ -72,6 +76,12 @@ class Parts:
     __slots__ = ("_is_numeric", "_structure", "leaves", "others")
 
     def __init__(self, tree: Any) -> None:
+        self._structure: Any = None
+        self._is_numeric: list[bool] | None = None
+        if type(tree) is tuple and all(isinstance(leaf, NUMERIC) for leaf in tree):  # as most arguments are
+            self.leaves: list[Any] = list(tree)
+            self.others: tuple[Any, ...] = ()
+            return
         found, self._structure = trees.flatten(tree)
         self._is_numeric = [isinstance(leaf, NUMERIC) for leaf in found]
         self.leaves = [v for v, numeric in zip(found, self._is_numeric, strict=True) if numeric]
@@ -79,6 +89,8 @@ class Parts:
 
     def together(self, leaves: Iterable[Any], others: Iterable[Any]) -> Any:
         """The tree with other leaves."""
+        if self._is_numeric is None:
+            return tuple(islice(leaves, len(self.leaves)))
         numbers, rest = iter(leaves), iter(others)
         return trees.unflatten(self._structure, [next(numbers if numeric else rest) for numeric in self._is_numeric])
 
@@ -95,7 +107,9 @@ class TangentSpace:
 
     def zeros(self) -> Any:
         """The zero tangent."""
-        return np.zeros(self.shape, self.dtype) if self.shape else self.dtype.type(0)
+        if self.dtype == STACK:
+            return ZEROS
+        return zeros(Spec(self.shape, self.dtype)) if self.shape else self.dtype.type(0)
 
 
 def refuse_writes(name: object, cells: Sequence[Any]) -> None:
@@ -149,6 +163,15 @@ class Scope(Handler):
         return x._value if x._handler is self or x._handler is HOST else x.snapshot()
 
 
+def is_followed(value: Any) -> bool:
+    """Whether a handler does anything with a value; a scope only passes on, and constants have none."""
+    while isinstance(value, Array):
+        if type(value) is View or not (value._handler is HOST or type(value._handler) is Scope):
+            return True
+        value = value._value
+    return False
+
+
 class Program:
     """A user's function as a program.
 
@@ -170,14 +193,19 @@ class Program:
         """The captured stand-ins."""
         return self.captured.cells
 
+    def take_apart(self, result: Any) -> list[Any]:
+        """The leaves of a result."""
+        leaves, self.structure = trees.flatten(result)
+        return leaves
+
     def __call__(self, values: Sequence[Any]) -> list[Any]:
         scope = Scope(self.name)
         given = scope.cells(values)
         count = len(given) - len(self.cells)
         copies = self.captured.over(given[count:])
         try:
-            leaves, self.structure = trees.flatten(self.body(copies.contents, given[:count]))
-            found = [bare(scope.take(bare(v))) for v in leaves]
+            result = self.body(copies.contents, given[:count])
+            found = [bare(scope.take(bare(v))) for v in self.take_apart(result)]
         finally:
             scope.end()
         refuse_writes(self.name, given[count:])
@@ -310,6 +338,33 @@ def record(handler: Reverse, program: Runnable, values: Sequence[Any], active: S
     return [bare(v._value) if m else v for v, m in zip(found, mine, strict=True)], pull
 
 
+class _NoTape(list[Any]):
+    """A tape that keeps nothing."""
+
+    def __iadd__(self, entry: Any) -> Self:  # type: ignore[misc]
+        return self
+
+
+def rehearse(handler: Reverse, program: Runnable, values: Sequence[Any], active: Sequence[int]) -> list[Any]:
+    """Run a program that is going to be recorded later: the results it then has, and nothing kept.
+
+    Derivatives further out follow what a function with rules does under reverse mode, which is not what it does alone.
+    """
+    if not any(map(_is_differentiated, values)):
+        return program(values)
+    handler.tape = _NoTape()
+    return record(handler, program, values, active)[0]
+
+
+def _is_differentiated(value: Any) -> bool:
+    """Whether a value may be followed by a derivative: neither scopes nor batches take any."""
+    while isinstance(value, Array):
+        if not (value._handler is HOST or isinstance(value._handler, (Scope, Batch))):
+            return True
+        value = value._value
+    return False
+
+
 # ------------------------------------------------------------------------------------------------ results of operations
 
 
@@ -346,25 +401,25 @@ def record_results(
 
     A result is also a function of whatever its cell in `also` depends on.
     """
-    tape = handler.tape
-    hub = len(tape)
     handler.noisy = True
-    tape.append((lambda parts, kept: pull(parts), tuple(parents), None, list(specs)))
+    hub = handler.record(lambda parts, kept, specs: list(pull(parts)), None, tuple(parents), tuple(specs))
     results = []
     for i, value in enumerate(_outside(handler, v) for v in values):
         if not is_differentiable(value):
             results.append(constant(value))
             continue
         other = also[i] if also is not None else None
-        more = (other._mark,) if isinstance(other, Array) and other._handler is handler else ()
-        tape.append((_deliver, (hub, *more), (len(values), i), None))
-        results.append(Array(handler, value, len(tape) - 1))
+        if isinstance(other, Array) and other._handler is handler:
+            mark = handler.record(_deliver_twice, (len(values), i), (hub, other._mark), None)
+        else:
+            mark = handler.record(deliver, (len(values), i), hub, None)
+        results.append(Array(handler, value, mark))
     return tuple(results)
 
 
-def _deliver(ct: Any, kept: tuple[int, int]) -> tuple[Any, Any]:
+def _deliver_twice(ct: Any, kept: tuple[int, int], specs: None) -> list[Any]:
     """The share of the hub, and of what a result depends on beside it."""
-    return Part(*kept, ct), ct
+    return [deliver(ct, kept, specs), ct]
 
 
 def batch_results(handler: Batch, values: Sequence[Any], differs: Sequence[bool] | None = None) -> tuple[Any, ...]:

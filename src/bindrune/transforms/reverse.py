@@ -1,11 +1,15 @@
 """Reverse mode: the handler that keeps a tape, and the walk back along it.
 
-Going forward each operation on a followed value appends one entry to the tape: how to pull a cotangent back, to which
-earlier entries, and what the rule asked to keep.  A cell's mark is the index of its entry.  Going back, entries are
-visited in reverse order of creation, which is a topological order; there is no recursion, and a pullback may be used
-any number of times because the tape is never changed.
+Going forward each operation on a followed value appends one entry to the tape: how to pull a cotangent back, what the
+rule asked to keep, to which earlier entries, and the specs that cotangents are brought to there.  A cell's mark says
+where its entry stands.  Going back, entries are visited in reverse order of creation, which is a topological order;
+there is no recursion, and a pullback may be used any number of times because the tape is never changed.
 
 What is kept is what rules name, and no entry holds an array that a later write could want to change in place.
+
+The tape is one flat list, four fields an entry, and what they hold is as far as possible none of Python's containers,
+nor tuples of more than arrays and numbers.  A long loop leaves millions of entries; were they objects, Python's
+garbage collector would walk over them again and again, and a step would cost the more the longer the loop.
 
 Zero times infinity: elements that a selection (`where`, an index, a maximum) did not choose get an exact zero
 cotangent, yet an infinite partial derivative further back would turn that zero into NaN.  When a gradient comes out
@@ -14,27 +18,36 @@ NaN and the tape holds a selection, the walk is repeated with zero cotangents st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from ..core.array import Array, dtype_of
-from ..core.cotangents import Buffer, Part, accumulate, own
+from ..core.cotangents import Buffer, Contribution, Part, accumulate, own
 from ..core.handler import HOST, Handler, constant, constants, evaluate, paused_below, perform, update
 from ..core.operation import Binary, Op, Spec, Unary, Write, is_differentiable, spec_of
+from ..core.specs import zeros
+from ..core.stack import STACK
 
-__all__ = ["Reverse", "Tape", "lowest"]
+__all__ = ["Pull", "Reverse", "Tape", "deliver", "lowest"]
 
 _WEAK = (float, int, bool)
 
-_Entry = tuple[Any, tuple[int, ...], Any, "list[Spec] | None"]
-"""(pull, parents, kept, specs): pull(cotangent, kept) gives the parents' cotangents, brought to the given specs."""
+_TWICE = 4
+"""Where the rule stands for one operand in both places."""
 
-_Kept = tuple[Any, list[Any]]
-"""A reverse rule and what it asked for."""
+Pull = Callable[[Any, Any, Any], Any]
+"""From (the result's cotangent, what was kept, the parents' specs) to the parents' cotangents."""
 
-_LEAF: _Entry = (None, (), None, None)
+_FIELDS = 4
+"""Of an entry: pull, kept, parents, specs.
+
+`parents` is the mark of the only parent, or a tuple of marks; `pull` then returns one cotangent, or a list of its own.
+`specs` is alike; None where cotangents fit already.  The `pull` of a write is the `Write`.
+"""
 
 
 class Reverse(Handler):
@@ -44,15 +57,25 @@ class Reverse(Handler):
 
     def __init__(self, origin: object = "") -> None:
         super().__init__(origin)
-        self.tape: list[_Entry] = []
+        self.tape: list[Any] = []
         self.selects = False
         self.noisy = False
         """Whether NumPy may have something to warn of on the way back that was no matter on the way forward."""
 
     def leaf(self, value: Any) -> Array:
         """A cell to differentiate with respect to."""
-        self.tape.append(_LEAF)
-        return Array(self, value, len(self.tape) - 1)
+        return Array(self, value, self.record(None, None, None, None))
+
+    def record(self, pull: Pull | Write | None, kept: Any, parents: Any, specs: Any) -> int:
+        """Append an entry to the tape: its mark."""
+        tape = self.tape
+        tape += (pull, kept, parents, specs)
+        return len(tape) // _FIELDS - 1
+
+    def attend(self, start: int, change: Callable[[Any], Any]) -> None:
+        """Change the pulls of all entries that stand on the tape from `start` on."""
+        for i in range(start, len(self.tape), _FIELDS):
+            self.tape[i] = change(self.tape[i])
 
     def unary(self, op: Unary, x: Array) -> Array:
         value = x._value
@@ -61,25 +84,29 @@ class Reverse(Handler):
         if rule is None or paused_below() > self.level:
             return constant(y)
         tape = self.tape
-        tape.append((rule.pull, (x._mark,), rule.keep((y, value)), None))
+        tape += (rule.pull, rule.keep((y, value)), x._mark, None)
         if not op.plain:
             self._remark(op)
-        return Array(self, y, len(tape) - 1)
+        return Array(self, y, len(tape) // _FIELDS - 1)
 
     def binary(self, op: Binary, a: Any, b: Any) -> Array:
         chosen = 0
-        parents: tuple[int, ...] = ()
+        parents: Any = None
         if type(a) is Array:
             if a._handler is self:
                 chosen = 1
-                parents = (a._mark,)
+                parents = a._mark
                 a = a._value
             else:
                 a = a._value if a._handler is HOST else a.snapshot()
         if type(b) is Array:
             if b._handler is self:
-                chosen += 2
-                parents += (b._mark,)
+                if not chosen:
+                    chosen, parents = 2, b._mark
+                elif b._mark != parents:
+                    chosen, parents = 3, (parents, b._mark)
+                elif op.rules[_TWICE] is not None:
+                    chosen = _TWICE
                 b = b._value
             else:
                 b = b._value if b._handler is HOST else b.snapshot()
@@ -91,19 +118,17 @@ class Reverse(Handler):
             rule, chosen, parents = _without_constant_partials(op, chosen, parents)
             if rule is None:
                 return constant(y)
-        specs: list[Spec] | None = None
-        if chosen == 3 or type(b if chosen == 1 else a) not in _WEAK:
-            try:
-                same = a.shape == b.shape and a.dtype == b.dtype
-            except AttributeError:
-                same = type(a) is type(b) is float
-            if not same:
-                specs = [spec_of(x) for i, x in enumerate((a, b)) if chosen >> i & 1]
+        specs: Any = None
+        if chosen == 3:
+            if not _are_alike(a, b):
+                specs = (spec_of(a), spec_of(b))
+        elif chosen != _TWICE and type(b if chosen == 1 else a) not in _WEAK and not _are_alike(a, b):
+            specs = spec_of(a if chosen == 1 else b)
         tape = self.tape
-        tape.append((rule.pull, parents, rule.keep((y, a, b)), specs))
+        tape += (rule.pull, rule.keep((y, a, b)), parents, specs)
         if not op.plain:
             self._remark(op)
-        return Array(self, y, len(tape) - 1)
+        return Array(self, y, len(tape) // _FIELDS - 1)
 
     def apply(self, op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
         if op.structured:
@@ -115,40 +140,41 @@ class Reverse(Handler):
         active = [i for i, mark in enumerate(marks) if mark is not None and op.differentiable(i)]
         if not active or paused_below() > self.level:
             return constants(y)
-        specs: list[Spec] = []
-        kept: list[_Kept] = []
-        for i in active:
-            prepared = op.vjps[op.slot(i)]
-            assert prepared is not None
-            spec = spec_of(values[i])
-            kept.append((prepared.rule, [read(y, values, params, i, spec) for read in prepared.readers]))
-            specs.append(spec)
-        return self._record(op, y, tuple([marks[i] for i in active]), kept, specs)
+        if len(active) == 1:
+            i = active[0]
+            rule = op.vjp(i)
+            return self._follow(op, y, rule.pull, rule.keep(y, values, params, i), marks[i], spec_of(values[i]))
+        kept = tuple([op.vjp(i).keep(y, values, params, i) for i in active])
+        parents, specs = tuple([marks[i] for i in active]), tuple([spec_of(values[i]) for i in active])
+        return self._follow(op, y, op.pull_to(tuple(active)), kept, parents, specs)
 
     def _apply_to_one(self, op: Op, x: Array, params: dict[str, Any]) -> Any:
         """`apply` for a single operand, which then is mine; the same as above without its loops."""
         value = x._value
         y = perform(op, (value,), params) if type(value) is Array else op.implementation(value, **params)
-        prepared = op.vjps[0]
-        if prepared is None or paused_below() > self.level:
+        rule = op.vjps[0]
+        if rule is None or paused_below() > self.level:
             return constants(y)
-        spec = spec_of(value)
-        kept = [(prepared.rule, [read(y, (value,), params, 0, spec) for read in prepared.readers])]
-        return self._record(op, y, (x._mark,), kept, [spec])
+        kept = rule.keep(y, (value,), params, 0)
+        if type(y) is tuple or not op.plain or not is_differentiable(y):
+            return self._follow(op, y, rule.pull, kept, x._mark, spec_of(value))
+        tape = self.tape
+        tape += (rule.pull, kept, x._mark, spec_of(value))
+        return Array(self, y, len(tape) // _FIELDS - 1)
 
-    def _record(self, op: Op, y: Any, parents: tuple[Any, ...], kept: list[_Kept], specs: list[Spec]) -> Any:
-        """Append an operation with its rules, and what they keep, to the tape."""
+    def _follow(self, op: Op, y: Any, pull: Pull, kept: Any, parents: Any, specs: Any) -> Any:
+        """Record an operation: the cell of its result, or the cells of its several results."""
         if not op.plain:
             self._remark(op)
-        tape = self.tape
         if type(y) is tuple:
-            hub = len(tape)
-            tape.append((_pull_parts, parents, (kept, [spec_of(v) for v in y]), specs))
-            return tuple(self._part(v, hub, i, len(y)) for i, v in enumerate(y))
-        if not is_differentiable(y):
-            return constant(y)
-        tape.append((_pull_one if len(kept) == 1 else _pull, parents, kept, specs))
-        return Array(self, y, len(tape) - 1)
+            hub = self.record(_from_parts(pull, [spec_of(v) for v in y]), kept, parents, specs)
+            return tuple([self._part(v, hub, i, len(y)) for i, v in enumerate(y)])
+        return Array(self, y, self.record(pull, kept, parents, specs)) if is_differentiable(y) else constant(y)
+
+    def _part(self, value: Any, hub: int, position: int, count: int) -> Array:
+        if not is_differentiable(value):
+            return constant(value)
+        return Array(self, value, self.record(deliver, (count, position), hub, None))
 
     def update(self, op: Write, target: Array, operands: Sequence[Any], params: dict[str, Any]) -> Array:
         values, marks = self.open(operands)
@@ -173,11 +199,9 @@ class Reverse(Handler):
             raise
         if mark is None and (marks[0] is None or not is_differentiable(y)):
             return constant(y)
-        parents = (-1 if mark is None else mark, -1 if marks[0] is None else marks[0])
-        tape = self.tape
-        tape.append((None, parents, (op, spec_of(values[0]), values[1:], params), None))
         self.selects = True
-        return Array(self, y, len(tape) - 1)
+        spec = None if marks[0] is None else spec_of(values[0])
+        return Array(self, y, self.record(op, (params["index"], *values[1:]), (mark, marks[0]), spec))
 
     def open(self, operands: Sequence[Any]) -> tuple[list[Any], list[int | None]]:
         """The operands one level out, and the marks of those that are mine."""
@@ -200,12 +224,6 @@ class Reverse(Handler):
         self.selects |= op.selects
         self.noisy |= not op.quiet
 
-    def _part(self, value: Any, hub: int, position: int, count: int) -> Array:
-        if not is_differentiable(value):
-            return constant(value)
-        self.tape.append((_deliver, (hub,), (count, position), None))
-        return Array(self, value, len(self.tape) - 1)
-
 
 class Tape:
     """What a finished forward pass leaves: enough to pull cotangents back any number of times."""
@@ -224,84 +242,111 @@ class Tape:
         with np.errstate(all="ignore"):
             found = self._walk(seeds, leaves)
             if self.selects and any(_has_nan(ct) for ct in found):
-                found = self._walk(seeds, leaves, guarded=True)
+                token = guarding.set(True)
+                try:
+                    found = self._walk(seeds, leaves, guarded=True)
+                finally:
+                    guarding.reset(token)
         return found
 
     def _walk(self, seeds: Sequence[tuple[int, Any]], leaves: int, guarded: bool = False) -> list[Any]:
-        tape = self.entries
-        slots: list[Any] = [None] * len(tape)
-        for index, seed in seeds:
-            slots[index] = seed if slots[index] is None else accumulate(slots[index], seed)
-        for i in range(len(tape) - 1, leaves - 1, -1):
-            ct = slots[i]
+        count = len(self.entries) // _FIELDS
+        slots: list[Any] = [None] * count
+        for mark, seed in seeds:
+            slots[mark] = seed if slots[mark] is None else accumulate(slots[mark], seed)
+        fields = reversed(self.entries)
+        entries = zip(fields, fields, fields, fields)  # noqa: B905  (none is cut short)
+        for specs, parents, kept, pull in islice(entries, count - leaves):
+            ct = slots.pop()
             if ct is None:
                 continue
-            slots[i] = None
-            pull, parents, kept, specs = tape[i]
-            if pull is None:
-                _pull_write(slots, ct, parents, kept)
+            if type(pull) is Write:
+                _pull_write(slots, ct, pull, kept, parents, specs)
                 continue
             if type(ct) is Buffer:
                 ct = ct.value
-            pulled = pull(ct, kept)
-            if guarded:
-                pulled = _keep_zeros(pulled, ct)
-            if specs is not None:
-                pulled = (
-                    (_fit(pulled[0], specs[0]),)
-                    if len(specs) == 1
-                    else [_fit(g, spec) for g, spec in zip(pulled, specs)]  # noqa: B905  (as below)
-                )
-            for parent, g in zip(parents, pulled):  # noqa: B905  (a rule's results match its operands)
-                slot = slots[parent]
-                if type(g) in _DENSE and (slot is None or type(slot) in _DENSE):
-                    slots[parent] = g if slot is None else slot + g
+            found = pull(ct, kept, specs)
+            if type(parents) is int:
+                if guarded:
+                    found = _keep_zero(found, ct)
+                if specs is not None:
+                    found = _fit(found, specs)
+                if slots[parents] is None and type(found) in _DENSE:
+                    slots[parents] = found
                 else:
-                    slots[parent] = accumulate(slot, g)
-        return [ct.value if type(ct) is Buffer else ct for ct in slots[:leaves]]
+                    _add(slots, parents, found)
+                continue
+            if guarded:
+                found = [_keep_zero(g, ct) for g in found]
+            if specs is not None:
+                found = list(map(_fit, found, specs))
+            for parent in reversed(parents):
+                g = found.pop()  # so that no one else holds what is in a slot
+                if slots[parent] is None and type(g) in _DENSE:
+                    slots[parent] = g
+                else:
+                    _add(slots, parent, g)
+        return [ct.value if type(ct) is Buffer else ct for ct in slots]
+
+
+def _pull_write(
+    slots: list[Any],
+    ct: Any,
+    op: Write,
+    kept: tuple[Any, ...],
+    parents: tuple[int | None, int | None],
+    written: Spec | None,
+) -> None:
+    """A write turns its cotangent buffer into that of the array before it, and takes out what was written."""
+    index, *arrays = kept
+    buffer = own(ct)
+    taken = op.adjoint(buffer, *arrays, index=index)
+    target, value = parents
+    if value is not None:
+        assert written is not None
+        _add(slots, value, _fit(taken, written))
+    if target is not None:
+        _add(slots, target, buffer)
+
+
+def _add(slots: list[Any], mark: int, cotangent: Any) -> None:
+    """Add a cotangent to what is in a slot."""
+    if type(slots[mark]) in _DENSE and type(cotangent) in _DENSE:
+        slots[mark] = _taken(slots, mark) + cotangent
+    else:
+        slots[mark] = accumulate(slots[mark], cotangent)
+
+
+def _taken(slots: list[Any], mark: int) -> Any:
+    """What was in a slot.  Often nobody else holds it, and then NumPy reuses the memory of a large array."""
+    cotangent, slots[mark] = slots[mark], None
+    return cotangent
 
 
 _DENSE = frozenset({np.ndarray, np.float64, np.float32, float, Array})
 _NUMERIC = (np.ndarray, np.generic, float, complex, Array)
 
 
-def _keep_zeros(pulled: Any, ct: Any) -> Any:
-    """Cotangents that stay exactly zero where the result's was."""
-    if not isinstance(ct, _NUMERIC):
+def _keep_zero(pulled: Any, ct: Any) -> Any:
+    """A cotangent that stays exactly zero where the result's was."""
+    if not isinstance(ct, _NUMERIC) or not isinstance(pulled, _NUMERIC) or np.shape(pulled) != np.shape(ct):
         return pulled
-    return [np.where(ct == 0, 0, g) if isinstance(g, _NUMERIC) and np.shape(g) == np.shape(ct) else g for g in pulled]
+    return np.where(ct == 0, 0, pulled)
 
 
-def _pull_one(ct: Any, kept: list[_Kept]) -> tuple[Any]:
-    ((rule, arguments),) = kept
-    return (rule(ct, *arguments),)
+def deliver(ct: Any, kept: tuple[int, int], specs: None) -> Part:
+    """Pull the cotangent of one of several results back to where those of all are gathered."""
+    return Part(*kept, ct)
 
 
-def _pull(ct: Any, kept: list[_Kept]) -> list[Any]:
-    return [rule(ct, *arguments) for rule, arguments in kept]
+def _from_parts(pull: Pull, results: Sequence[Spec]) -> Pull:
+    """A pull from the cotangents of several results, gathered in a list in which some may be missing."""
 
+    def call(parts: list[Any], kept: Any, specs: Any) -> Any:
+        whole = tuple([zeros(r) if p is None else p for p, r in zip(parts, results, strict=True)])
+        return pull(whole, kept, specs)
 
-def _deliver(ct: Any, kept: tuple[int, int]) -> tuple[Part]:
-    return (Part(*kept, ct),)
-
-
-def _pull_parts(parts: list[Any], kept: tuple[list[_Kept], list[Spec]]) -> list[Any]:
-    rules, specs = kept
-    return _pull(
-        tuple(np.zeros(s.shape, s.dtype) if p is None else p for p, s in zip(parts, specs, strict=True)), rules
-    )
-
-
-def _pull_write(slots: list[Any], ct: Any, parents: tuple[int, ...], kept: Any) -> None:
-    """A write turns its cotangent buffer into that of the array before it, and takes out what was written."""
-    op, written, rest, params = kept
-    buffer = own(ct)
-    taken = op.adjoint(buffer, *rest, **params)
-    target, value = parents
-    if value >= 0:
-        slots[value] = accumulate(slots[value], _fit(taken, written))
-    if target >= 0:
-        slots[target] = accumulate(slots[target], buffer)
+    return call
 
 
 def _fit(cotangent: Any, spec: Spec) -> Any:
@@ -310,7 +355,7 @@ def _fit(cotangent: Any, spec: Spec) -> Any:
     if kind is np.ndarray or kind is np.float64:
         if cotangent.shape == spec[0] and cotangent.dtype == spec[1]:
             return cotangent
-    elif not isinstance(cotangent, (Array, np.ndarray, np.generic, float)):
+    elif isinstance(cotangent, Contribution) or not isinstance(cotangent, (Array, np.ndarray, np.generic, float)):
         return cotangent
     shape = np.shape(cotangent) if not isinstance(cotangent, Array) else cotangent.shape
     if shape != spec.shape:
@@ -340,22 +385,44 @@ def unbroadcast(cotangent: Any, shape: tuple[int, ...], target: tuple[int, ...])
     return cotangent
 
 
+guarding: ContextVar[bool] = ContextVar("guarding", default=False)
+"""Whether the walk under way keeps zero cotangents zero."""
+
+
 def _has_nan(cotangent: Any) -> bool:
-    if cotangent is None:
+    if cotangent is None or dtype_of(cotangent) == STACK:
         return False
-    return bool(np.isnan(lowest(cotangent)).any())
+    found: Any = np.isnan(lowest(cotangent)).any()
+    return found._handler.decide(found, guarding.get()) if isinstance(found, Array) else bool(found)
 
 
 def lowest(value: Any) -> Any:
-    """The plain array that holds a value's elements, batch axes included."""
+    """The plain array that holds a value's elements, batch axes included; of what is being staged, its cell."""
     while isinstance(value, Array):
-        value = value.read()._value
+        value = value.read()
+        if value._handler.symbolic:
+            return value
+        value = value._value
     return value
 
 
-def _without_constant_partials(op: Binary, chosen: int, parents: tuple[int, ...]) -> tuple[Any, int, tuple[int, ...]]:
+_NUMBERS = frozenset({np.float64, float})
+
+
+def _are_alike(a: Any, b: Any) -> bool:
+    """Whether two operands have one shape and one dtype, so that what comes back fits both."""
+    kind = type(a)
+    if kind is type(b) and kind in _NUMBERS:
+        return True
+    try:
+        return bool(a.shape == b.shape and (a.dtype is b.dtype or a.dtype == b.dtype))
+    except AttributeError:
+        return False
+
+
+def _without_constant_partials(op: Binary, chosen: int, parents: Any) -> tuple[Any, int, Any]:
     """The rule for those active operands that have a derivative at all."""
     known = sum(1 << i for i in range(2) if chosen >> i & 1 and op.differentiable(i))
     if chosen == 3 and known:
-        parents = (parents[known - 1],)
+        parents = parents[known - 1]
     return op.rules[known], known, parents

@@ -48,7 +48,7 @@ class Trace(Handler):
         box = [target._value if whole else target.snapshot()]
         target._value = None
         try:
-            return Array(self, self.show(op, values, params, lambda: update(op, box, values, params)))
+            return Array(self, self.show(op, values, params, lambda: update(op, box, values, params), box))
         except BaseException:
             target._value = box[0] if whole else box[0]._value
             raise
@@ -59,9 +59,16 @@ class Trace(Handler):
             return x
         return x._value if x._handler is self or x._handler is HOST else x.snapshot()
 
-    def show(self, op: Op, values: Sequence[Any], params: dict[str, Any], perform: Callable[[], Any]) -> Any:
+    def show(
+        self,
+        op: Op,
+        values: Sequence[Any],
+        params: dict[str, Any],
+        perform: Callable[[], Any],
+        written: Sequence[Any] = (),
+    ) -> Any:
         """Perform an operation, and show it."""
-        owners = {id(owner): owner for owner in _owners(values)}.values()
+        owners = {id(owner): owner for owner in _owners((*values, *written))}.values()
         tapes = [(owner, len(owner.tape)) for owner in owners if isinstance(owner, Reverse)]
         place = here()
         if tapes or any(isinstance(owner, Forward) for owner in owners):

@@ -8,11 +8,12 @@ each transformed call.
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from time import perf_counter
-from types import FrameType, SimpleNamespace
+from types import FrameType
 from typing import Any, NamedTuple
 
 from ..core.array import Array
@@ -92,20 +93,24 @@ _NOBODY = Listener()
 
 _listening: ContextVar[Listener] = ContextVar("listening", default=_NOBODY)
 
+_behind: ContextVar[Place | None] = ContextVar("behind", default=None)
+"""The place of the latest work done on behalf of one: on the way back what is then delivered belongs to it too."""
+
 
 def here() -> Place:
     """The place of the operation that is being performed."""
     frames = [Line(f.f_code.co_filename, f.f_lineno, f.f_code.co_name) for f in user_frames()][::-1]
     place, depth = _current.get() or (_NOWHERE, 0)
-    phase = "backward" if _is_walking() else place.phase
-    return place._replace(stack=(*place.stack, *frames[depth:]), phase=phase)
+    if not _is_delivering():
+        return place._replace(stack=(*place.stack, *frames[depth:]))
+    return _behind.get() or place._replace(stack=(*place.stack, *frames[depth:]), phase="backward")
 
 
-def _is_walking() -> bool:
-    """Whether a backward pass is at work, with no code of the user's in between."""
+def _is_delivering() -> bool:
+    """Whether a backward pass is between two operations, with no code of the user's in between."""
     user = next(user_frames(), None)
     frame: FrameType | None = sys._getframe()
-    while frame is not user and frame is not None:
+    while frame is not user and frame is not None and frame.f_code is not _Placed.__call__.__code__:
         if frame.f_code is Tape._walk.__code__:
             return True
         frame = frame.f_back
@@ -127,9 +132,11 @@ class _At:
 
     def __enter__(self) -> None:
         self.token = _current.set((self.place, sum(1 for _ in user_frames())))
+        _behind.set(self.place)
 
     def __exit__(self, *error: object) -> None:
         _current.reset(self.token)
+        _behind.set(self.place)
 
 
 class watching:  # noqa: N801  (used as a keyword: with watching():)
@@ -151,39 +158,50 @@ class watching:  # noqa: N801  (used as a keyword: with watching():)
 
 def attend(reverse: Reverse, start: int, event: Event, tell: Callable[[Event], None]) -> None:
     """Make the entries of a tape from `start` on, which are those of an event, tell when cotangents come back."""
-    tape = reverse.tape
     place = event.place._replace(phase="backward", of=(event.op.name, *event.place.of))
     # What is kept for the listener is shared, so that a write would have to copy it: only what is small next to
     # the arrays that loops write in.
     operands = event.operands if isinstance(event.op, Elementwise) else ()
     behind = event._replace(handler=reverse, operands=operands, results=(), place=place)
-    for i in range(start, len(tape)):
-        pull, parents, kept, specs = tape[i]
-        if pull is not None:
-            tape[i] = (_attended(pull, behind, tell), parents, kept, specs)
-        elif kept is not None:
-            written, *rest = kept
-            adjoint = SimpleNamespace(adjoint=_placed(written.adjoint, place))
-            tape[i] = (None, parents, (adjoint, *rest), specs)
+
+    def attended(pull: Any) -> Any:
+        if not isinstance(pull, Write):
+            return _attended(pull, behind, tell)
+        twin = copy.copy(pull)
+        twin.adjoint = _attended(pull.adjoint, behind, tell, written=True)
+        return twin
+
+    reverse.attend(start, attended)
 
 
-def _placed(function: Callable[..., Any], place: Place) -> Callable[..., Any]:
-    def call(*arguments: Any, **keywords: Any) -> Any:
-        with _At(place):
-            return function(*arguments, **keywords)
+class _Placed:
+    """A function that is called on behalf of a place."""
 
-    return call
+    __slots__ = ("function", "place")
+
+    def __init__(self, function: Callable[..., Any], place: Place) -> None:
+        self.function = function
+        self.place = place
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        with _At(self.place):
+            return self.function(*arguments, **keywords)
 
 
-def _attended(pull: Callable[..., Any], event: Event, tell: Callable[[Event], None]) -> Callable[..., Any]:
-    placed = _placed(pull, event.place)
+def _attended(
+    pull: Callable[..., Any], event: Event, tell: Callable[[Event], None], written: bool = False
+) -> Callable[..., Any]:
+    placed = _Placed(pull, event.place)
 
-    def call(ct: Any, kept: Any) -> Any:
+    def call(ct: Any, *kept: Any, **params: Any) -> Any:
         start = perf_counter()
-        found = placed(ct, kept)
+        found = placed(ct, *kept, **params)
+        cotangents = as_results(found)
         # The cotangents of several results are gathered, one by one, before they come back through the operation.
-        if not any(isinstance(part, Part) for part in found):
-            tell(event._replace(results=found, seconds=perf_counter() - start, cotangent=ct))
+        if not any(isinstance(part, Part) for part in cotangents):
+            # Of the array written, only what comes back to the elements: all of it would be shown for each write.
+            own = found if written else ct
+            tell(event._replace(results=cotangents, seconds=perf_counter() - start, cotangent=own))
         return found
 
     return call
@@ -248,7 +266,7 @@ class _WatchedBatch(Watched, Batch):
 
 def as_results(result: Any) -> tuple[Any, ...]:
     """The results of an operation, be it one or several."""
-    return result if type(result) is tuple else (result,)
+    return tuple(result) if type(result) in (tuple, list) else (result,)
 
 
 _WATCHED: dict[type, type[Handler]] = {Forward: _WatchedForward, Reverse: _WatchedReverse, Batch: _WatchedBatch}

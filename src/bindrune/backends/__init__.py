@@ -1,0 +1,1 @@
+"""Where graphs become machine code."""

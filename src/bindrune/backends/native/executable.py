@@ -1,0 +1,346 @@
+"""Compiled programs as callables: arguments in, results out, and what happens when a program stops.
+
+A program that stops because an operation would raise says which and for what numbers; the host then performs that
+operation, so that the error and its message are NumPy's or Python's own.  If nothing is raised after all, the whole
+program is interpreted.
+
+`compile_graph` compiles each graph once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...graph.dims import substitute, values_in
+from ...graph.graph import ARRAY, NUMBER, Graph, Literal, Type, Value
+from ...graph.interpreter import interpret
+from .calls import HOST
+from .entry import CONTEXT_WORDS, Method, address_symbols, entry_text, is_plain
+from .functions import CONTEXT_TAPE, CONTEXT_VALUES
+from .fusion import fuse
+from .llvm import Module
+from .loops import For, HostCall, LibraryCall, Program, Statement, While
+from .lower import HostEntry, Reason, UnlowerableError
+from .lowering import lower
+from .machine import Code, compile_text, define_libraries, define_symbol
+from .simplification import simplify
+from .threads import define_threads
+
+__all__ = ["Executable", "compile_graph"]
+
+_PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+
+
+def compile_graph(graph: Graph) -> Executable:
+    """The machine code of a graph."""
+    found = graph.derived.get("native")
+    if found is None:
+        found = graph.derived["native"] = Executable(graph)
+    made: Executable = found
+    return made
+
+
+_ALIGNMENT = 64
+_free = ctypes.CDLL(None).free
+_free.argtypes = [ctypes.c_void_p]
+_free.restype = None
+
+_executables: weakref.WeakValueDictionary[int, Executable] = weakref.WeakValueDictionary()
+_numbers = itertools.count(1)
+_errors: dict[int, BaseException] = {}
+"""What the host raised, by the address of the run's context."""
+
+
+_made: dict[int, dict[int, Any]] = {}
+"""Outputs that the host was asked for, by the address of the run's context."""
+
+
+class Executable:
+    """A compiled graph.
+
+    Attributes:
+        graph: what it was compiled from.
+        callbacks: the operations it leaves to the host, each with the user's line.
+        loops: the loop program's text.
+        run: from a list of arguments to the list of outputs.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.callbacks: list[str] = []
+        self.loops = ""
+        self.run: Callable[[list[Any]], list[Any]] = self.run_slowly
+        self._code: Code | None = None
+        self._types = [v.type for v in graph.inputs]
+        self._results = [v.type for v in graph.outputs]
+        self._contexts: list[Any] = []
+        try:
+            self._program: Program = lower(graph)
+        except UnlowerableError as reason:
+            self.callbacks.append(f"the whole program: {reason}")
+            return
+        fuse(self._program)
+        simplify(self._program)
+        self.loops = str(self._program)
+        self.callbacks += [f"{entry.op.name}: {entry.line}" for entry in self._program.calls]
+        self._constants = [array for _, array in self._program.constants]
+        module = Module(self._program)
+        text, self._arena = module.text, module.memory.size
+        _define_host()
+        if module.threaded:
+            define_threads()
+        if "gemm" in text:
+            define_libraries()
+        plain = is_plain([*self._types, *self._results])
+        if plain:
+            address_symbols()
+            text += entry_text(
+                self._types, self._results, len(self._constants), self._arena, is_long(self._program.body)
+            )
+        self._code = compile_text(text)
+        self._function = _PROTOTYPE(self._code.address("run"))
+        self._number = next(_numbers)
+        _executables[self._number] = self
+        if plain:
+            self._enter()
+
+    def _enter(self) -> None:
+        assert self._code is not None
+        constants = (ctypes.c_void_p * max(len(self._constants), 1)).from_address(self._code.address("constants"))
+        constants[: len(self._constants)] = [a.ctypes.data for a in self._constants]
+        ctypes.c_int64.from_address(self._code.address("executable")).value = self._number
+        self._workspace = ctypes.c_void_p.from_address(self._code.address("workspace"))
+        self._method = Method("run", self._code.address("enter"))
+        self.run = self._method.bound(self)
+
+    def __del__(self) -> None:
+        for context in self._contexts:
+            _free(int(context[CONTEXT_TAPE]))
+        work = getattr(self, "_workspace", None)
+        if work is not None and work.value:
+            _free(ctypes.c_void_p.from_address(work.value + 8 * CONTEXT_TAPE).value)
+            _free(work.value)
+
+    @property
+    def working_memory(self) -> int:
+        """The bytes that a run needs beside arguments and results, as far as they are known."""
+        return self._arena if self._code else 0
+
+    @property
+    def llvm(self) -> str:
+        """LLVM's text, optimised."""
+        return self._code.llvm if self._code else ""
+
+    @property
+    def asm(self) -> str:
+        """The machine's instructions."""
+        return self._code.assembly if self._code else ""
+
+    def run_slowly(self, arguments: list[Any]) -> list[Any]:
+        """`run` for any arguments that can be brought to the types it was compiled for."""
+        if self._code is None:
+            return self._interpreted(arguments)
+        arrays = [_as_array(x, t) for x, t in zip(arguments, self._types, strict=True)]
+        results = [self._result(t, arrays) for t in self._results]
+        try:
+            context = self._contexts.pop()
+        except IndexError:
+            context = self._context()
+        held = [*arrays, *self._constants]
+        status = self._function(_addresses(held), _addresses(results), context.ctypes.data)
+        for position, array in _made.pop(context.ctypes.data, {}).items():
+            results[position] = array
+        try:
+            if status:
+                return self.stopped(status, context.ctypes.data, arguments)
+        finally:
+            self._contexts.append(context)
+        return [_boxed(a, t) for a, t in zip(results, self._results, strict=True)]
+
+    def _context(self) -> Any:
+        """A context with the arena behind it."""
+        whole = np.zeros(CONTEXT_WORDS + self._arena // 8 + 2 * _ALIGNMENT, np.int64)
+        whole[0] = (whole.ctypes.data + 8 * CONTEXT_WORDS + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT
+        whole[1] = self._number
+        return whole
+
+    def _result(self, type: Type, arrays: Sequence[Any]) -> Any:
+        found = dict(zip(self.graph.inputs, arrays, strict=True))
+        if any(v not in found for v in values_in(type.shape)):
+            return np.empty(0, type.dtype)  # the program asks for it when it knows the lengths
+
+        def number(value: Value) -> int:
+            return int(value.content if isinstance(value, Literal) else found[value])
+
+        return np.empty(substitute(type.shape, lambda dim: dim.at(number)), type.dtype)
+
+    def stopped(self, status: int, context: int, arguments: list[Any]) -> list[Any]:
+        """What happens when the program has stopped: an error, or the outputs after all."""
+        if status < 0:
+            error = _errors.pop(context)
+            if isinstance(error, _MisjudgedError):
+                return self._interpreted(arguments)
+            raise error
+        reason: Reason = self._program.reasons[status - 1]
+        told = np.ctypeslib.as_array((ctypes.c_uint8 * (8 * CONTEXT_WORDS)).from_address(context))
+        values = []
+        for i, dtype in enumerate(reason.values):
+            at = 8 * (CONTEXT_VALUES + 2 * i)
+            values.append(told[at : at + dtype.itemsize].view(dtype)[0])
+        try:
+            reason.explain(*values)
+        except Exception as error:
+            if reason.node.line:
+                error.add_note(f"in {reason.node.line}")
+            raise
+        return self._interpreted(arguments)
+
+    def _interpreted(self, arguments: list[Any]) -> list[Any]:
+        """The outputs as NumPy computes them; arrays among them own their memory."""
+        found = interpret(self.graph, list(arguments))
+        seen = {id(v) for v in arguments}
+        for i, v in enumerate(found):
+            if isinstance(v, np.ndarray):
+                if v.base is not None or id(v) in seen:
+                    found[i] = v = v.copy()
+                seen.add(id(v))
+        return found
+
+
+def _addresses(arrays: Sequence[Any]) -> Any:
+    return (ctypes.c_void_p * max(len(arrays), 1))(*(a.ctypes.data for a in arrays))
+
+
+def _as_array(x: Any, type: Type) -> Any:
+    found = np.ascontiguousarray(x, type.dtype) if type.shape else np.asarray(x, type.dtype)
+    if not found.flags.aligned:
+        found = found.copy()
+    return found
+
+
+def _boxed(a: Any, type: Type) -> Any:
+    if type.form == ARRAY:
+        return a
+    return a[()] if type.form == NUMBER else a.item()
+
+
+_LONG = 20_000
+"""The steps of loops from which on a program counts as long."""
+
+
+def is_long(block: Sequence[Statement]) -> bool:
+    """Whether statements may take more than some microseconds."""
+    return _steps(block) > _LONG
+
+
+def _steps(block: Sequence[Statement]) -> int:
+    total = len(block)
+    for s in block:
+        if isinstance(s, For):
+            total += _steps(s.body) * (_LONG if s.extent.known is None else s.extent.known)
+        elif isinstance(s, (While, HostCall, LibraryCall)):
+            return _LONG + 1
+        else:
+            total += sum(map(_steps, s.blocks))
+    return total
+
+
+# --------------------------------------------------------------------------------------------------------- the host
+
+
+class _MisjudgedError(Exception):
+    """An operation gives another type for these operands than for the samples it was staged with."""
+
+
+class _Memory:
+    """Memory that NumPy can look at."""
+
+    __slots__ = ("__array_interface__",)
+
+    def __init__(self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.__array_interface__ = {
+            "data": (address, False),
+            "shape": shape,
+            "strides": tuple(s * dtype.itemsize for s in strides),
+            "typestr": f"|V{dtype.itemsize}",
+            "version": 3,
+        }
+
+
+def _array(packed: Any, at: int, ndim: int, dtype: np.dtype[Any]) -> tuple[Any, int]:
+    """The array that a packed description at a place says, and the place after it."""
+    address = packed[at]
+    shape = tuple(packed[at + 1 : at + 1 + ndim])
+    strides = tuple(packed[at + 1 + ndim : at + 1 + 2 * ndim])
+    return np.asarray(_Memory(address, shape, strides, dtype)).view(dtype), at + 1 + 2 * ndim
+
+
+def _perform(entry: HostEntry, address: int) -> None:
+    packed = (ctypes.c_int64 * 4096).from_address(address)
+    operands: list[Any] = []
+    at = 0
+    for type in entry.operands:
+        if type.shape:
+            array, at = _array(packed, at, len(type.shape), type.dtype)
+            operands.append(array)
+        else:
+            number = np.asarray(_Memory(packed[at], (), (), type.dtype)).view(type.dtype).copy()
+            at += 1
+            operands.append(number if type.form == ARRAY else number[()] if type.form == NUMBER else number.item())
+    params = entry.params
+    if entry.sizes:
+        lengths = dict(zip(entry.sizes, operands[-len(entry.sizes) :], strict=True))
+        del operands[-len(entry.sizes) :]
+        params = substitute(
+            params,
+            lambda dim: dim.at(lambda v: int(v.content if isinstance(v, Literal) else lengths[v])),
+        )
+    found = entry.op.implementation(*operands, **params)
+    if not entry.results:
+        return
+    for result, type in zip(found if isinstance(found, tuple) else (found,), entry.results, strict=True):
+        target, at = _array(packed, at, len(type.shape), type.dtype)
+        if not np.can_cast(np.asarray(result).dtype, type.dtype, "same_kind") or np.shape(result) != target.shape:
+            raise _MisjudgedError(entry.op.name)
+        target[...] = result
+
+
+def _make_room(executable: Executable, context: int, position: int, address: int) -> None:
+    """Make an output whose lengths only the program knew."""
+    type = executable._results[position]
+    packed = (ctypes.c_int64 * max(len(type.shape), 1)).from_address(address)
+    shape = tuple(ctypes.c_int64.from_address(packed[i]).value for i in range(len(type.shape)))
+    made = _made.setdefault(context, {})[position] = np.empty(shape, type.dtype)
+    packed[0] = made.ctypes.data
+
+
+def _answer(context: int, number: int, packed: int) -> int:
+    executable = _executables[ctypes.c_int64.from_address(context + 8).value]
+    try:
+        if number < 0:
+            _make_room(executable, context, -1 - number, packed)
+        else:
+            _perform(executable._program.calls[number], packed)
+    except BaseException as error:
+        _errors[context] = error
+        return 1
+    return 0
+
+
+_HOST = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(_answer)
+_defined = False
+
+
+def _define_host() -> None:
+    global _defined
+    if not _defined:
+        address = ctypes.cast(_HOST, ctypes.c_void_p).value
+        assert address is not None
+        define_symbol(HOST, address)
+        _defined = True

@@ -1,0 +1,414 @@
+"""LLVM's text for statements: the instructions of one function.
+
+Loops become loops that LLVM can vectorise: counters that do not overflow, memory known not to overlap, sums that may be
+reordered.  Numbers in buffers of no dimensions live in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .calls import call_host, call_library
+from .instructions import cast, constant, instruct, memory_type, register_type
+from .loops import (
+    Accumulate,
+    Affine,
+    Allocate,
+    Apply,
+    Buffer,
+    Check,
+    Const,
+    Expression,
+    For,
+    HostCall,
+    If,
+    Let,
+    LibraryCall,
+    Load,
+    Reserve,
+    Statement,
+    Storage,
+    Store,
+    Swap,
+    Variable,
+    While,
+    affine,
+)
+from .memory import in_register
+
+if TYPE_CHECKING:
+    from .llvm import Module
+
+__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "REORDERED", "Function"]
+
+CONTEXT_TAPE = 2
+"""Where in the context the address of the tape lies, and behind it the bytes it has room for."""
+
+CONTEXT_VALUES = 4
+"""Where in the context the values begin that the host is told."""
+
+REORDERED = {"add": "fadd", "multiply": "fmul"}
+"""The accumulations whose order may be changed, and their instructions."""
+
+_SMALL = 1024
+"""The bytes up to which a temporary array lies on the stack."""
+
+
+class Function:
+    """Writes the instructions of one function.
+
+    Attributes:
+        module: the text it belongs to.
+        w: its instructions.
+        entry: what it does first: room on the stack, addresses.
+        names: the operands that variables are.
+        pointers: where storages begin.
+        slots: for storages whose size is not known the places of their address and their size.
+        sums: affine expressions that have been computed on the way to where we are.
+        shares: whether its loops may be shared by threads.
+    """
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.w = module.writer()
+        self.entry: list[str] = []
+        self.label = "begin"
+        self.names: dict[Variable, str] = {}
+        self.pointers: dict[Storage, str] = {}
+        self.slots: dict[Storage, tuple[str, str]] = {}
+        self.sums: dict[Affine, str] = {}
+        self.packing = 0
+        self.shares = True
+
+    # ----------------------------------------------------------------------------------------------------- memory
+
+    def name(self, variable: Variable) -> str:
+        """The operand that a variable is."""
+        return self.names[variable]
+
+    def tape(self) -> str:
+        """Where the tape begins."""
+        self.module.taped = True
+        return self.w.value("load ptr, ptr %tape")
+
+    def pointer(self, storage: Storage) -> str:
+        """Where a storage begins."""
+        if storage.start is not None:
+            return self.w.value(f"getelementptr inbounds i8, ptr {self.tape()}, i64 {self.sum(storage.start)}")
+        if storage in self.slots:
+            return self.w.value(f"load ptr, ptr {self.slots[storage][0]}")
+        found = self.pointers.get(storage)
+        if found is None:
+            if storage.size is None:
+                self.slots[storage] = self.slot(storage)
+                return self.pointer(storage)
+            found = self.room(storage, storage.size * storage.dtype.itemsize)
+            if self.module.memory.swapped(storage):
+                place = f"%place.{storage.name}"
+                self.entry += [f"  {place} = alloca ptr", f"  store ptr {found}, ptr {place}"]
+                self.slots[storage] = (place, "")
+                return self.pointer(storage)
+            self.pointers[storage] = found
+        return found
+
+    def swap(self, s: Swap) -> None:
+        places = [self.pointer(storage) and self.slots[storage][0] for storage in (s.first, s.second)]
+        first, second = (self.w.value(f"load ptr, ptr {place}") for place in places)
+        self.w.do(f"store ptr {second}, ptr {places[0]}")
+        self.w.do(f"store ptr {first}, ptr {places[1]}")
+
+    def slot(self, storage: Storage) -> tuple[str, str]:
+        """Where the address of a storage is kept that is made when its size is known, and its size."""
+        slot, capacity = f"%slot.{storage.name}", f"%capacity.{storage.name}"
+        self.entry += [
+            f"  {slot} = alloca ptr",
+            f"  store ptr null, ptr {slot}",
+            f"  {capacity} = alloca i64",
+            f"  store i64 0, ptr {capacity}",
+        ]
+        return slot, capacity
+
+    def room(self, storage: Storage, size: int) -> str:
+        """Make room for a storage."""
+        name = f"%{storage.name}"
+        if in_register(storage):
+            self.entry.append(f"  {name} = alloca {register_type(storage.dtype)}")
+        elif size <= _SMALL:
+            self.entry.append(f"  {name} = alloca [{max(size, 1)} x i8], align 64")
+        else:
+            offset = self.module.memory.offset(storage)
+            self.entry.append(f"  {name} = getelementptr inbounds i8, ptr %arena, i64 {offset}")
+        return name
+
+    def address(self, buffer: Buffer, index: Sequence[Affine]) -> str:
+        """Where an element lies."""
+        base = self.pointer(buffer.storage)
+        offset = self.offset(buffer.shape, index)
+        if offset == "0":
+            return base
+        return self.w.value(f"getelementptr inbounds {memory_type(buffer.dtype)}, ptr {base}, i64 {offset}")
+
+    def offset(self, shape: Sequence[Affine], index: Sequence[Affine]) -> str:
+        """How many elements an index is from the first one."""
+        found: Affine | None = affine(0)
+        for length, i in zip(shape, index, strict=True):
+            if found is not None and length.known is not None:
+                found = found * length.known + i
+            elif found is not None and found.known == 0:
+                found = i
+            else:
+                found = None
+                break
+        if found is not None:
+            return self.sum(found)
+        total = "0"
+        for length, i in zip(shape, index, strict=True):
+            total = self.plus(self.times(total, self.sum(length)), self.sum(i))
+        return total
+
+    def sum(self, x: Affine) -> str:
+        """The value of an affine expression."""
+        if x.known is not None:
+            return str(x.known)
+        found = self.sums.get(x)
+        if found is None:
+            found = "0"
+            for variable, factor in x.terms:
+                found = self.plus(found, self.times(self.name(variable), str(factor)))
+            found = self.sums[x] = self.plus(found, str(x.offset))
+        return found
+
+    def plus(self, a: str, b: str) -> str:
+        """The sum of two lengths."""
+        if a == "0" or b == "0":
+            return b if a == "0" else a
+        return self.w.value(f"add nsw i64 {a}, {b}")
+
+    def times(self, a: str, b: str) -> str:
+        """The product of two lengths."""
+        if a == "0" or b == "0":
+            return "0"
+        if a == "1" or b == "1":
+            return b if a == "1" else a
+        return self.w.value(f"mul nsw i64 {a}, {b}")
+
+    def load(self, buffer: Buffer, index: Sequence[Affine]) -> str:
+        """Read an element."""
+        address = self.address(buffer, index)
+        dtype = buffer.dtype
+        if in_register(buffer.storage):
+            return self.w.value(f"load {register_type(dtype)}, ptr {address}")
+        overlap = self.module.memory.overlap(buffer.storage)
+        found = self.w.value(f"load {memory_type(dtype)}, ptr {address}, align {_alignment(dtype)}{overlap}")
+        return self.w.value(f"trunc i8 {found} to i1") if dtype.kind == "b" else found
+
+    def store(self, buffer: Buffer, index: Sequence[Affine], x: str) -> None:
+        """Write an element."""
+        address = self.address(buffer, index)
+        dtype = buffer.dtype
+        if in_register(buffer.storage):
+            self.w.do(f"store {register_type(dtype)} {x}, ptr {address}")
+            return
+        if dtype.kind == "b":
+            x = self.w.value(f"zext i1 {x} to i8")
+        overlap = self.module.memory.overlap(buffer.storage)
+        self.w.do(f"store {memory_type(dtype)} {x}, ptr {address}, align {_alignment(dtype)}{overlap}")
+
+    # ------------------------------------------------------------------------------------------------ expressions
+
+    def value(self, x: Expression) -> str:
+        """Compute an expression."""
+        if isinstance(x, Const):
+            return constant(x.value, x.dtype)
+        if isinstance(x, Variable):
+            return self.name(x)
+        if isinstance(x, Affine):
+            return self.sum(x)
+        if isinstance(x, Load):
+            return self.load(x.buffer, x.index)
+        assert isinstance(x, Apply)
+        if x.name == "where":
+            condition, a, b = map(self.value, x.arguments)
+            t = register_type(x.dtype)
+            return self.w.value(f"select i1 {condition}, {t} {a}, {t} {b}")
+        arguments = [self.value(a) for a in x.arguments]
+        source = x.arguments[0].dtype
+        if x.name == "convert":
+            return cast(self.w, arguments[0], source, x.dtype)
+        return instruct(self.w, x.name, arguments, source, x.dtype)
+
+    # ------------------------------------------------------------------------------------------------- statements
+
+    def block(self, statements: Iterable[Statement]) -> None:
+        """Write statements one after the other."""
+        known = self.sums
+        self.sums = dict(known)
+        for statement in statements:
+            _WRITERS[type(statement)](self, statement)
+        self.sums = known
+
+    def begin(self, label: str) -> None:
+        """Begin a block of instructions."""
+        self.w.begin(label)
+        self.label = label
+
+    def let(self, s: Let) -> None:
+        self.names[s.variable] = self.value(s.value)
+
+    def allocate(self, s: Allocate) -> None:
+        self.pointer(s.storage)
+        size = "1"
+        for length in s.storage.shape:
+            size = self.times(size, self.sum(length))
+        slot, capacity = self.slots[s.storage]
+        size = self.times(size, str(s.storage.dtype.itemsize))
+        self.w.do(f"call ptr @grow(ptr {slot}, ptr {capacity}, i64 {size})")
+
+    def reserve(self, s: Reserve) -> None:
+        self.module.taped = True
+        stem = self.w.fresh("reserve")
+        bytes = self.sum(s.top)
+        enough = self.w.value(f"icmp ule i64 {bytes}, {self.w.value('load i64, ptr %capacity')}")
+        self.w.do(f"br i1 {enough}, label %{stem}.done, label %{stem}.more")
+        self.begin(f"{stem}.more")
+        self.w.do(f"store ptr {self.w.value(f'call ptr @extend(ptr %context, i64 {bytes})')}, ptr %tape")
+        at = self.w.value(f"getelementptr i64, ptr %context, i64 {CONTEXT_TAPE + 1}")
+        self.w.do(f"store i64 {self.w.value(f'load i64, ptr {at}')}, ptr %capacity")
+        self.w.do(f"br label %{stem}.done")
+        self.begin(f"{stem}.done")
+
+    def write(self, s: Store) -> None:
+        self.store(s.buffer, s.index, self.value(s.value))
+
+    def accumulate(self, s: Accumulate) -> None:
+        x = self.value(s.value)
+        old = self.load(s.buffer, s.index)
+        dtype = s.buffer.dtype
+        if s.name in REORDERED and dtype.kind == "f":
+            new = self.w.value(f"{REORDERED[s.name]} reassoc {register_type(dtype)} {old}, {x}")
+        else:
+            new = instruct(self.w, s.name, [old, x], dtype, dtype)
+        self.store(s.buffer, s.index, new)
+
+    def loop(self, s: For) -> None:
+        if s.extent.known == 1:
+            self.names[s.variable] = "0"
+            self.block(s.body)
+            return
+        if self.shares and not s.ordered and self.module.sharing.possible(s):
+            self.module.sharing.share(self, s)
+            return
+        self.count(s, "0", self.sum(s.extent))
+
+    def count(self, s: For, start: str, stop: str) -> None:
+        """A loop whose counter goes over a range."""
+        stem = self.w.fresh("loop")
+        before, counter = self.label, f"%{s.variable.name}.{stem}"
+        self.w.do(f"br label %{stem}")
+        self.begin(stem)
+        self.w.do(f"{counter} = phi i64 [ {start}, %{before} ], [ {counter}.next, %{stem}.again ]")
+        self.names[s.variable] = counter
+        more = self.w.value(f"icmp slt i64 {counter}, {stop}")
+        self.w.do(f"br i1 {more}, label %{stem}.body, label %{stem}.done")
+        self.begin(f"{stem}.body")
+        self.block(s.body)
+        self.w.do(f"br label %{stem}.again")
+        self.begin(f"{stem}.again")
+        self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
+        self.w.do(f"br label %{stem}{self.module.advice(_advice(s))}")
+        self.begin(f"{stem}.done")
+
+    def repeat(self, s: While) -> None:
+        stem = self.w.fresh("while")
+        self.w.do(f"br label %{stem}")
+        self.begin(stem)
+        self.w.do(f"br i1 {self.load(s.going, ())}, label %{stem}.body, label %{stem}.done")
+        self.begin(f"{stem}.body")
+        self.block(s.body)
+        self.w.do(f"br label %{stem}")
+        self.begin(f"{stem}.done")
+
+    def choose(self, s: If) -> None:
+        stem = self.w.fresh("if")
+        self.w.do(f"br i1 {self.value(s.condition)}, label %{stem}.then, label %{stem}.otherwise")
+        for name, block in (("then", s.then), ("otherwise", s.otherwise)):
+            self.begin(f"{stem}.{name}")
+            self.block(block)
+            self.w.do(f"br label %{stem}.done")
+        self.begin(f"{stem}.done")
+
+    def check(self, s: Check) -> None:
+        stem = self.w.fresh("check")
+        self.w.do(f"br i1 {self.value(s.condition)}, label %{stem}.holds, label %{stem}.fails")
+        self.begin(f"{stem}.fails")
+        known = self.sums
+        self.sums = dict(known)
+        for i, x in enumerate(s.values):
+            at = self.w.value(f"getelementptr i64, ptr %context, i64 {CONTEXT_VALUES + 2 * i}")
+            found = self.value(x)
+            if x.dtype.kind == "b":
+                found = self.w.value(f"zext i1 {found} to i8")
+            self.w.do(f"store {memory_type(x.dtype)} {found}, ptr {at}")
+        self.sums = known
+        self.fail(s.reason + 1)
+        self.begin(f"{stem}.holds")
+
+    def cell(self, kind: str, x: str) -> str:
+        """A number in memory, to be handed over by its address."""
+        name = f"%cell{self.w.fresh()}"
+        self.entry.append(f"  {name} = alloca {kind}, align 16")
+        self.w.do(f"store {kind} {x}, ptr {name}")
+        return name
+
+    def fail(self, status: int) -> None:
+        """Leave the program."""
+        self.w.do(f"store i64 {status}, ptr %status")
+        self.w.do("br label %exit")
+
+    def make_room(self, position: int, address: str) -> None:
+        """An output lies at an address from now on."""
+        for storage in self.module.outputs:
+            if storage.position == position:
+                self.pointers[storage] = address
+
+    def host(self, s: HostCall) -> None:
+        call_host(self, s)
+
+    def library(self, s: LibraryCall) -> None:
+        call_library(self, s)
+
+
+_SHORT, _LONG = 4, 128
+"""The steps up to which an inner loop is written out, and from which on nobody would think of it."""
+
+
+def _advice(s: For) -> str:
+    """What LLVM should do with a loop: vectorise inner loops rather than write them out and vectorise outer ones."""
+    inner = [loop.extent.known for loop in s.body if isinstance(loop, For)]
+    if inner:
+        return "" if all(n is not None and n <= _SHORT for n in inner) else "vectorize.enable"
+    steps = s.extent.known
+    return "unroll.disable" if steps is not None and 2 * _SHORT <= steps < _LONG and not s.ordered else ""
+
+
+def _alignment(dtype: np.dtype[Any]) -> int:
+    return min(dtype.itemsize, 8)
+
+
+_WRITERS: dict[type[Statement], Callable[[Function, Any], None]] = {
+    Let: Function.let,
+    Swap: Function.swap,
+    Allocate: Function.allocate,
+    Reserve: Function.reserve,
+    Store: Function.write,
+    Accumulate: Function.accumulate,
+    For: Function.loop,
+    While: Function.repeat,
+    If: Function.choose,
+    Check: Function.check,
+    HostCall: Function.host,
+    LibraryCall: Function.library,
+}

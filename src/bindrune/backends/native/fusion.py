@@ -1,0 +1,332 @@
+"""Fusion: nests that go over the same indices become one, and what only passes between their statements leaves memory.
+
+Lowering makes a nest for each operation.  Two loops become one where both go over the same range and every element that
+one writes and the other touches is touched at the same step of both; the statements between them are moved out of the
+way where they can be.  What then is in one body is fused again, so that a chain of operations on the rows of a matrix
+becomes one loop over rows with a few loops along a row in it.  Afterwards a temporary array of which every step of a
+loop only uses its own part loses that dimension, and with the last one becomes a number in a register.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from .loops import (
+    Affine,
+    Allocate,
+    Buffer,
+    Check,
+    For,
+    HostCall,
+    Let,
+    Program,
+    Reserve,
+    Statement,
+    Storage,
+    Swap,
+    Variable,
+    affine,
+)
+from .rewriting import Access, Rewriter, accesses, variables, views
+
+__all__ = ["fuse"]
+
+_WINDOW = 64
+"""How many statements back a partner is looked for."""
+
+_LARGEST = 160
+"""The most statements a fused body may have."""
+
+_ROW = 16
+"""The steps of inner loops that make up for what beside them is done one by one."""
+
+_TAPE = "tape"
+
+
+def fuse(program: Program) -> None:
+    """Fuse the nests of a program, and take out of memory what need not be there."""
+    program.body, _ = _fused(program.body)
+    contract(program)
+
+
+# ---------------------------------------------------------------------------------------------------------- effects
+
+
+class _Effects:
+    """What a statement reads, writes, uses and defines, with everything in it."""
+
+    __slots__ = ("defined", "elements", "indexed", "read", "size", "stops", "used", "written")
+
+    def __init__(self) -> None:
+        self.elements: list[Access] = []
+        """Each access; not of what is never fused."""
+        self.read: set[Any] = set()
+        self.written: set[Any] = set()
+        self.used: set[Variable] = set()
+        self.defined: set[Variable] = set()
+        self.indexed: set[Variable] = set()
+        """The variables in its indices that no loop in it counts: with them a check may have to come before it."""
+        self.stops = False
+        self.size = 0
+
+    def add(self, other: _Effects, elements: bool = False) -> None:
+        """Take in what another statement does."""
+        if elements:
+            self.elements += other.elements
+        self.read |= other.read
+        self.written |= other.written
+        self.used |= other.used
+        self.defined |= other.defined
+        self.indexed |= other.indexed
+        self.stops |= other.stops
+        self.size += other.size
+
+
+def _effects(s: Statement) -> _Effects:
+    """The effects of a statement."""
+    found = _Effects()
+    found.size = 1
+    found.used.update(variables(s))
+    for access in accesses(s):
+        buffer, index, written = access
+        found.elements.append(access)
+        (found.written if written else found.read).add(_memory(buffer.storage))
+        found.indexed.update(v for i in index for v, _ in i.terms)
+    for view in views(s):
+        found.read.add(_memory(view.storage))
+        found.written.add(_memory(view.storage))
+    if isinstance(s, Let):
+        found.defined.add(s.variable)
+    elif isinstance(s, Allocate):
+        found.written.add(s.storage)
+    elif isinstance(s, Swap):
+        found.written |= {s.first, s.second}
+    elif isinstance(s, Reserve):
+        found.written.add(_TAPE)
+    elif isinstance(s, (Check, HostCall)):
+        found.stops = True
+    fusible = isinstance(s, For) and not s.ordered
+    for block in s.blocks:
+        for inner in block:
+            found.add(_effects(inner), elements=fusible)
+    if isinstance(s, For):
+        found.defined.add(s.variable)
+        found.indexed.discard(s.variable)
+    return found
+
+
+def _memory(storage: Storage) -> Any:
+    return _TAPE if storage.start is not None else storage
+
+
+def _ordered(first: _Effects, second: _Effects) -> bool:
+    """Whether two statements must stay in the order in which they are."""
+    if first.stops and (second.stops or second.indexed):
+        return True
+    if second.stops and first.indexed:
+        return True
+    return (
+        not first.written.isdisjoint(second.read)
+        or not first.written.isdisjoint(second.written)
+        or not first.read.isdisjoint(second.written)
+        or not first.defined.isdisjoint(second.used)
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- fusion
+
+
+def _fused(block: list[Statement]) -> tuple[list[Statement], _Effects]:
+    """A block with its loops fused, and what it does in all."""
+    done: list[tuple[Statement, _Effects]] = []
+    for s in block:
+        if s.blocks and not (isinstance(s, For) and not s.ordered):
+            mine = _Effects()
+            for inner in s.blocks:
+                inner[:], theirs = _fused(inner)
+                mine.add(theirs)
+            _add_own(s, mine)
+        else:
+            mine = _effects(s)
+        done.append((s, mine))
+        if isinstance(s, For) and not s.ordered:
+            _join(done)
+    total = _Effects()
+    for _, mine in done:
+        total.add(mine)
+    return [s for s, _ in done], total
+
+
+def _add_own(s: Statement, found: _Effects) -> None:
+    """Add to the effects of its parts what a statement itself does."""
+    found.size += 1
+    found.used.update(variables(s))
+    for buffer, _, _ in accesses(s):
+        found.read.add(_memory(buffer.storage))
+    if isinstance(s, For):
+        found.defined.add(s.variable)
+        found.indexed.discard(s.variable)
+
+
+def _join(done: list[tuple[Statement, _Effects]]) -> None:
+    """Fuse the last of some statements with one before it, if there is one."""
+    last, effects = done[-1]
+    assert isinstance(last, For)
+    needed = _Effects()
+    needed.add(effects)
+    before: set[int] = set()
+    for p in range(len(done) - 2, max(len(done) - 2 - _WINDOW, -1), -1):
+        s, mine = done[p]
+        if isinstance(s, For) and _joinable(s, mine, last, effects):
+            between = range(p + 1, len(done) - 1)
+            if not any(_ordered(mine, done[q][1]) for q in between if q in before):
+                fused = _merge(s, last)
+                done[p:] = [
+                    *(done[q] for q in between if q in before),
+                    (fused, _effects(fused)),
+                    *(done[q] for q in between if q not in before),
+                ]
+                return
+        if _ordered(mine, needed):
+            before.add(p)
+            needed.add(mine)
+
+
+def _joinable(a: For, first: _Effects, b: For, second: _Effects) -> bool:
+    """Whether two loops can be, and should be, one."""
+    if a.ordered or b.ordered or a.extent != b.extent or first.size + second.size > _LARGEST:
+        return False
+    common = (first.read | first.written) & (second.read | second.written)
+    if not any(isinstance(m, Storage) and m.shape for m in common):
+        return False
+    if not _balanced(a, b):
+        return False
+    shared = (first.written & (second.read | second.written)) | (first.read & second.written)
+    if not shared:
+        return True
+    if shared & (_called(a) | _called(b)):
+        return False
+    at_a, at_b = affine(a.variable), affine(b.variable)
+    for buffer, index, written in first.elements:
+        if _memory(buffer.storage) not in shared:
+            continue
+        for other, its_index, its_written in second.elements:
+            if other.storage is not buffer.storage:
+                if _memory(other.storage) == _memory(buffer.storage):
+                    return False
+                continue
+            if (written or its_written) and not _same_step(buffer, index, at_a, other, its_index, at_b):
+                return False
+    return True
+
+
+def _same_step(
+    a: Buffer, index: Sequence[Affine], at_a: Affine, b: Buffer, its_index: Sequence[Affine], at_b: Affine
+) -> bool:
+    """Whether two elements can only be the same one at the same step of two loops."""
+    if a.shape != b.shape:
+        return False
+    ((va, _),), ((vb, _),) = at_a.terms, at_b.terms
+    for i, j in zip(index, its_index, strict=True):
+        step, its_step = dict(i.terms).get(va, 0), dict(j.terms).get(vb, 0)
+        if step and step == its_step and i - at_a * step == j - at_b * step:
+            return True
+    return False
+
+
+def _called(s: Statement) -> set[Any]:
+    """The memory that calls in a statement are given."""
+    found = {_memory(view.storage) for view in views(s)}
+    for block in s.blocks:
+        for inner in block:
+            found |= _called(inner)
+    return found
+
+
+def _balanced(a: For, b: For) -> bool:
+    """Whether neither loop would be slowed down by inner loops of the other that are hardly worth it."""
+    inner_a, inner_b = _inner_steps(a.body), _inner_steps(b.body)
+    if (inner_a is None) == (inner_b is None):
+        return True
+    steps = inner_b if inner_a is None else inner_a
+    return steps is not None and steps >= _ROW
+
+
+def _inner_steps(block: Iterable[Statement]) -> int | None:
+    """How many steps inner loops make; None where there are none."""
+    found: int | None = None
+    for s in block:
+        if isinstance(s, For):
+            deeper = _inner_steps(s.body)
+            steps = (_ROW if s.extent.known is None else s.extent.known) * (1 if deeper is None else deeper)
+            found = steps if found is None else max(found, steps)
+    return found
+
+
+def _merge(a: For, b: For) -> For:
+    """One loop for two."""
+    moved = Rewriter({b.variable: affine(a.variable)}).block(b.body)
+    body = [*a.body, *moved]
+    if sum(isinstance(s, For) for s in body) > 1:
+        body, _ = _fused(body)
+    return For(a.variable, a.extent, body, False)
+
+
+# ------------------------------------------------------------------------------------------------------ contraction
+
+
+def contract(program: Program) -> None:
+    """Take dimensions out of temporary arrays of which each step of a loop uses only its own part."""
+    uses: dict[Storage, list[tuple[tuple[For, ...], Buffer, tuple[Affine, ...]]]] = {}
+    kept: set[Storage] = set()
+
+    def look(block: list[Statement], loops: tuple[For, ...]) -> None:
+        for s in block:
+            for buffer, index, _ in accesses(s):
+                uses.setdefault(buffer.storage, []).append((loops, buffer, index))
+            kept.update(view.storage for view in views(s))
+            for inner in s.blocks:
+                look(inner, (*loops, s) if isinstance(s, For) else loops)
+
+    look(program.body, ())
+    smaller: dict[Storage, tuple[Buffer, list[int]]] = {}
+    for storage, places in uses.items():
+        if storage.role == "temporary" and storage not in kept and storage.shape:
+            left = _dimensions_left(places)
+            if left is not None and len(left) < len(storage.shape):
+                storage.shape = tuple(storage.shape[d] for d in left)
+                smaller[storage] = (Buffer(storage, storage.shape), left)
+    if not smaller:
+        return
+
+    def element(buffer: Buffer, index: tuple[Affine, ...]) -> tuple[Buffer, tuple[Affine, ...]]:
+        found = smaller.get(buffer.storage)
+        return (buffer, index) if found is None else (found[0], tuple(index[d] for d in found[1]))
+
+    program.body = list(_without_allocations(Rewriter(element=element).block(program.body), smaller))
+
+
+def _dimensions_left(places: Sequence[tuple[tuple[For, ...], Buffer, tuple[Affine, ...]]]) -> list[int] | None:
+    """The dimensions of an array that must stay in memory; None where it is used under several shapes."""
+    _, first, _ = places[0]
+    if any(buffer.shape != first.shape for _, buffer, _ in places) or first.shape != first.storage.shape:
+        return None
+    common = [loop for loop in places[0][0] if all(loop in loops for loops, _, _ in places)]
+    own = {affine(loop.variable) for loop in common}
+    left = []
+    for d, length in enumerate(first.shape):
+        indices = {index[d] for _, _, index in places}
+        if length.known != 1 and not (len(indices) == 1 and indices <= own):
+            left.append(d)
+    return left
+
+
+def _without_allocations(block: list[Statement], smaller: dict[Storage, Any]) -> Iterator[Statement]:
+    """Statements without room made for what has a known size now."""
+    for s in block:
+        if isinstance(s, Allocate) and s.storage in smaller and s.storage.size is not None:
+            continue
+        for inner in s.blocks:
+            inner[:] = _without_allocations(list(inner), smaller)
+        yield s

@@ -1,0 +1,386 @@
+"""Lowering of reads and writes at an index.
+
+A basic index, and numbers the program computes, make a view.  Index arrays make a nest that gathers or scatters.  An
+index that may be out of bounds is checked before memory is touched: inside a nest all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...graph.dims import Dim
+from ...graph.graph import Node, Value
+from ...ops.indexing import ARRAY, spell_out
+from .loops import (
+    INTEGER,
+    Accumulate,
+    Affine,
+    Apply,
+    Buffer,
+    Const,
+    Expression,
+    Load,
+    Storage,
+    Store,
+    affine,
+)
+from .lower import Location, Lowering, broadcast_lengths, convert, rule
+from .shaping import BOOL
+from .views import ZERO, Place, View, along, broadcast
+
+__all__: list[str] = []
+
+
+class _UnknownIndexError(Exception):
+    """An index that is left to the host."""
+
+
+@rule("getitem")
+def _getitem(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    x, *numbers = operands
+    template = node.params["index"]
+    result = node.results[0]
+    if not isinstance(x, View):
+        return x if template in ((), (Ellipsis,)) else _of_number(low, x, template, result)
+    if any(v.shape for v in node.operands[1:]):
+        return _gather(low, node, operands)
+    try:
+        seen = select(low, node, x, template, numbers, result.shape)
+    except _UnknownIndexError:
+        return NotImplemented
+    return low.let(seen.load(())) if not result.shape else seen
+
+
+def _of_number(low: Lowering, x: Expression, template: Any, result: Value) -> Any:
+    if all(e is None or e is Ellipsis for e in template):
+        shape = tuple(map(low.length, result.shape))
+        return low.uniform(x, shape)
+    return NotImplemented
+
+
+def select(
+    low: Lowering, node: Node, x: View, template: Any, numbers: Sequence[Location], shape: Sequence[Any] | None
+) -> View:
+    """The view that a basic index, with numbers that the program computes, shows."""
+    entries = spell_out(template, len(x.shape))
+    given = iter(numbers)
+    lengths = iter(enumerate(x.shape))
+    places: list[Place] = []
+    new: list[Affine] = []
+    for entry in entries:
+        if entry is None:
+            new.append(affine(1))
+            continue
+        axis, length = next(lengths)
+        if isinstance(entry, slice):
+            start, count, step = _span(low, node, entry, length, None if shape is None else shape[len(new)])
+            places.append((start, ((len(new), step),)))
+            new.append(count)
+        elif entry is ARRAY:
+            index = low.number(next(given))
+            places.append((_bounded(low, node, x, axis, index), ()))
+        else:
+            index = low.length(entry) if isinstance(entry, Dim) else affine(entry)
+            places.append((_bounded(low, node, x, axis, index), ()))
+    return x.seen(places, tuple(new))
+
+
+def _bounded(low: Lowering, node: Node, x: View, axis: int, index: Expression) -> Affine:
+    """An index along an axis, from the end where it is negative, checked to be one there is."""
+    length = x.shape[axis]
+    i = low.let(convert(index, INTEGER))
+    assert isinstance(i, (Affine, Const))
+    i = affine(i)
+    if low.known(i):
+        low.require(length - 1 - i, node, _no_such_index(axis), i, length)
+        return i
+    if low.known(i * -1 - 1):
+        low.require(i + length, node, _no_such_index(axis), i, length)
+        return i + length
+    wrapped = low.let(Apply("where", (Apply("less", (i, ZERO), BOOL), i + length, i), INTEGER), "i")
+    at = affine(wrapped)
+    # Seen as without a sign, what is negative is larger than any length.
+    unsigned = np.dtype(np.uint64)
+    low.check(
+        Apply("less", (Apply("convert", (at,), unsigned), Apply("convert", (length,), unsigned)), BOOL),
+        node,
+        _no_such_index(axis),
+        i,
+        length,
+    )
+    return at
+
+
+def _no_such_index(axis: int) -> Any:
+    def explain(index: Any, length: Any) -> None:
+        raise IndexError(f"index {index} is out of bounds for axis {axis} with size {length}")
+
+    return explain
+
+
+def _span(low: Lowering, node: Node, s: slice, length: Affine, result: Any) -> tuple[Affine, Affine, int]:
+    """Where a slice begins, how many indices it has, and its step."""
+    step = 1 if s.step is None else s.step
+    parts = (s.start, s.stop, s.step)
+    if length.known is not None and not any(isinstance(p, Dim) for p in parts):
+        span = range(*s.indices(length.known))
+        return affine(span.start), affine(len(span)), step
+    if isinstance(step, Dim):
+        raise _UnknownIndexError
+    if s.start is None and s.stop is None:
+        if step == 1:
+            return ZERO, length, 1
+        if step == -1:
+            return length - 1, length, -1
+    count = low.length(result) if result is not None else None
+    if step != 1:
+        raise _UnknownIndexError
+    start = ZERO if s.start is None else _end(low, s.start, length)
+    stop = length if s.stop is None else _end(low, s.stop, length)
+    # Where the bounds are in order the length is a difference; where they may not be, the program is not the one
+    # that was staged.
+    for x in (start, length - start, stop, length - stop, stop - start):
+        low.require(x, node, _another_length, x)
+    found = stop - start
+    if count is not None and count != found:
+        low.check(Apply("equal", (count, found), BOOL), node, _another_length, found)
+        found = count
+    return start, found, 1
+
+
+def _end(low: Lowering, bound: Any, length: Affine) -> Affine:
+    if isinstance(bound, int):
+        return affine(bound) if bound >= 0 else length + bound
+    return low.length(bound)
+
+
+def _another_length(found: Any) -> None:
+    """The host performs the whole program when nothing is raised."""
+
+
+# ------------------------------------------------------------------------------------------------- index arrays
+
+
+def _layout(template: Any, ndim: int) -> tuple[list[Any], int, bool]:
+    """The entries of an index, where the axes of its arrays stand in the result, and whether side by side."""
+    entries = list(spell_out(template, ndim))
+    places = [i for i, e in enumerate(entries) if e is ARRAY or isinstance(e, int)]
+    adjacent = places[-1] - places[0] + 1 == len(places)
+    before = sum(1 for e in entries[: places[0]] if e is None or isinstance(e, slice)) if adjacent else 0
+    return entries, before, adjacent
+
+
+class _Gathered:
+    """An index with arrays: how the elements it selects are found."""
+
+    def __init__(self, low: Lowering, node: Node, x: View, template: Any, arrays: Sequence[Location]) -> None:
+        self.low, self.node, self.x = low, node, x
+        self.entries, self.before, _ = _layout(template, len(x.shape))
+        self.lengths = broadcast_lengths([low.shape(a) for a in arrays])
+        self.arrays = [broadcast(a, self.lengths) if isinstance(a, View) else a for a in arrays]
+        self.spans: list[tuple[Affine, int]] = []
+        plain: list[Affine] = []
+        axis = 0
+        for entry in self.entries:
+            if entry is None:
+                plain.append(affine(1))
+                continue
+            if isinstance(entry, slice):
+                start, count, step = _span(low, node, entry, x.shape[axis], None)
+                self.spans.append((start, step))
+                plain.append(count)
+            axis += 1
+        self.shape = (*plain[: self.before], *self.lengths, *plain[self.before :])
+
+    def check(self) -> None:
+        """Check all index arrays before anything is read or written."""
+        axis = 0
+        arrays = iter(self.arrays)
+        for entry in self.entries:
+            if entry is None:
+                continue
+            if entry is ARRAY:
+                array = next(arrays)
+                if isinstance(array, View):
+                    self._check(array, axis)
+            axis += 1
+
+    def _check(self, array: View, axis: int) -> None:
+        low, length = self.low, self.x.shape[axis]
+        least = Buffer(Storage(INTEGER, (), "temporary"), ())
+        most = Buffer(Storage(INTEGER, (), "temporary"), ())
+        low.do(Store(least, (), ZERO))
+        low.do(Store(most, (), affine(-1)))
+        # One step along each axis that the array is only repeated along is enough.
+        moving = {a for _, steps in array.places for a, step in steps if step}
+        shape = tuple(n if a in moving else affine(1) for a, n in enumerate(array.shape))
+        with low.nest(shape) as index:
+            i = convert(array.load(index), INTEGER)
+            low.do(Accumulate("minimum", least, (), i))
+            low.do(Accumulate("maximum", most, (), i))
+        first, last = low.let(Load(least, ())), low.let(Load(most, ()))
+        inside = Apply(
+            "logical_and",
+            (Apply("greater_equal", (first, length * -1), BOOL), Apply("less", (last, length), BOOL)),
+            BOOL,
+        )
+        low.check(inside, self.node, _no_such_index_among(axis), first, last, length)
+
+    def at(self, index: Sequence[Affine]) -> tuple[Affine, ...]:
+        """Where in the array the element at an index of the selection lies; inside a nest."""
+        low, k = self.low, len(self.lengths)
+        plain = iter((*index[: self.before], *index[self.before + k :]))
+        inner = index[self.before : self.before + k]
+        arrays, spans = iter(self.arrays), iter(self.spans)
+        found: list[Affine] = []
+        for entry in self.entries:
+            if entry is None:
+                next(plain)
+                continue
+            length = self.x.shape[len(found)]
+            if isinstance(entry, slice):
+                start, step = next(spans)
+                found.append(start + next(plain) * step)
+            elif entry is ARRAY:
+                array = next(arrays)
+                if isinstance(array, View):
+                    i = low.let(convert(array.load(inner), INTEGER), "i")
+                    wrapped = Apply("where", (Apply("less", (i, ZERO), BOOL), affine(i) + length, i), INTEGER)
+                    found.append(affine(low.let(wrapped, "i")))
+                else:
+                    found.append(_bounded(low, self.node, self.x, len(found), array))
+            else:
+                found.append(_bounded(low, self.node, self.x, len(found), affine(entry)))
+        return tuple(found)
+
+
+def _no_such_index_among(axis: int) -> Any:
+    def explain(first: Any, last: Any, length: Any) -> None:
+        index = last if last >= length else first
+        raise IndexError(f"index {index} is out of bounds for axis {axis} with size {length}")
+
+    return explain
+
+
+def _gathered(
+    low: Lowering, node: Node, x: View, arrays: Sequence[Location], types: Sequence[Value]
+) -> _Gathered | None:
+    template = node.params["index"]
+    if any(v.dtype.kind not in "iu" for v in types) or any(isinstance(e, Dim) for e in template):
+        return None
+    try:
+        return _Gathered(low, node, x, template, arrays)
+    except _UnknownIndexError:
+        return None
+
+
+def _gather(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    x, *arrays = operands
+    assert isinstance(x, View)
+    chosen = _gathered(low, node, x, arrays, node.operands[1:])
+    if chosen is None:
+        return NotImplemented
+    chosen.check()
+    made = low.array(x.dtype, chosen.shape)
+    with low.nest(chosen.shape) as index:
+        at = chosen.at(index)
+        low.do(Store(made.buffer, made.at(index), x.load(at)))
+    return made
+
+
+# --------------------------------------------------------------------------------------------------------- writes
+
+
+def _owned(low: Lowering, x: Location, operands: Sequence[Location]) -> View:
+    """An array that may be written: it itself if nothing that is still needed lies in its memory, or a copy."""
+    if isinstance(x, View):
+        storage = x.storage
+        mine = storage.role == "temporary" and x.buffer.shape and x.injective
+        if mine and (not storage.needed or low.move_out(storage)):
+            return x
+        return low.fresh(x)
+    return low.fresh(x)
+
+
+@rule("setitem", "add_at")
+def _write(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    x, value, *numbers = operands
+    template = node.params["index"]
+    adds = node.op.name == "add_at"
+    if value.dtype != x.dtype and (value.dtype.kind not in "biuf" or x.dtype.kind not in "biuf"):
+        return NotImplemented
+    if 2 in (value.dtype.itemsize, x.dtype.itemsize) and "f" in (value.dtype.kind, x.dtype.kind):
+        return NotImplemented
+    if adds and (x.dtype.kind not in "iuf" or value.dtype.kind not in "biuf"):
+        return NotImplemented
+    if not node.operands[0].shape:
+        return _write_number(low, node, operands, adds)
+    if any(v.shape for v in node.operands[2:]):
+        return _scatter(low, node, operands, adds)
+    target = _owned(low, x, operands[1:])
+    try:
+        shown = select(low, node, target, template, numbers, None)
+    except _UnknownIndexError:
+        return NotImplemented
+    if isinstance(value, View):
+        surplus = len(value.shape) - len(shown.shape)
+        if surplus > 0:
+            value = value.seen(
+                [(ZERO, ())] * surplus + [along(i) for i in range(len(shown.shape))], value.shape[surplus:]
+            )
+        if value.storage is target.storage and not _same(broadcast(value, shown.shape), shown):
+            value = low.fresh(value)
+        value = broadcast(value, shown.shape)
+    with low.nest(shown.shape) as index:
+        _put(low, shown.buffer, shown.at(index), value.load(index) if isinstance(value, View) else value, adds)
+    return target
+
+
+def _put(low: Lowering, buffer: Buffer, at: tuple[Affine, ...], value: Expression, adds: bool) -> None:
+    value = convert(value, buffer.dtype)
+    if adds:
+        value = Apply("add", (Load(buffer, at), value), buffer.dtype)
+    low.do(Store(buffer, at, value))
+
+
+def _same(a: View, b: View) -> bool:
+    return a.buffer.shape == b.buffer.shape and a.places == b.places
+
+
+def _write_number(low: Lowering, node: Node, operands: list[Location], adds: bool) -> Any:
+    x, value, *arrays = operands
+    if arrays or any(e is not None and e is not Ellipsis for e in node.params["index"]):
+        return NotImplemented
+    number = value.load((ZERO,) * len(value.shape)) if isinstance(value, View) else value
+    old = low.number(x)
+    number = convert(number, x.dtype)
+    return low.let(Apply("add", (old, number), x.dtype) if adds else number)
+
+
+def _scatter(low: Lowering, node: Node, operands: list[Location], adds: bool) -> Any:
+    x, value, *arrays = operands
+    target = x
+    assert isinstance(x, View)
+    chosen = _gathered(low, node, x, arrays, node.operands[2:])
+    if chosen is None:
+        return NotImplemented
+    chosen.check()
+    if isinstance(value, View) and value.storage is x.storage:
+        value = low.fresh(value)
+    chosen.arrays = [low.fresh(a) if isinstance(a, View) and a.storage is x.storage else a for a in chosen.arrays]
+    target = _owned(low, x, operands[1:])
+    chosen.x = target
+    if isinstance(value, View):
+        surplus = len(value.shape) - len(chosen.shape)
+        if surplus > 0:
+            value = value.seen(
+                [(ZERO, ())] * surplus + [along(i) for i in range(len(chosen.shape))], value.shape[surplus:]
+            )
+        value = broadcast(value, chosen.shape)
+    with low.nest(chosen.shape, ordered=True) as index:
+        at = target.at(chosen.at(index))
+        _put(low, target.buffer, at, value.load(index) if isinstance(value, View) else value, adds)
+    return target

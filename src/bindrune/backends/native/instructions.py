@@ -1,0 +1,523 @@
+"""Instructions for operations on elements: one entry an operation, by NumPy's name.
+
+An entry writes the instructions for operands that have been converted to the operation's own types already.  The
+meaning is NumPy's to the last case: NaN in extremes, the sign of remainders, shifts by too much, division by zero in
+integers.  What has no entry for some types (`available`) is left to the host.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .machine import scalar_alias, vector_variants
+
+__all__ = ["LIBRARY", "Writer", "available", "cast", "constant", "instruct", "memory_type", "register_type"]
+
+_FLOATS = {4: "float", 8: "double"}
+_SUFFIX = {4: "f32", 8: "f64"}
+
+
+class Writer:
+    """Collects the instructions of one function, and what they need declared."""
+
+    __slots__ = ("_count", "declarations", "kept", "lines")
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.declarations: dict[str, str] = {}
+        """By name what is declared: the text, with its attributes."""
+        self.kept: set[str] = set()
+        """Functions that nothing calls yet."""
+        self._count = 0
+
+    def fresh(self, stem: str = "") -> str:
+        """A name that is not used yet."""
+        self._count += 1
+        return f"{stem}{self._count}"
+
+    def value(self, instruction: str) -> str:
+        """Write an instruction that has a result; the result."""
+        name = f"%{self.fresh('v')}"
+        self.lines.append(f"  {name} = {instruction}")
+        return name
+
+    def do(self, instruction: str) -> None:
+        """Write an instruction that has none."""
+        self.lines.append(f"  {instruction}")
+
+    def begin(self, label: str) -> None:
+        """Begin a block."""
+        self.lines.append(f"{label}:")
+
+    def call(self, name: str, result: str, arguments: Sequence[tuple[str, str]], attributes: str = "") -> str:
+        """Call a function without side effects."""
+        self.declare(name, result, [t for t, _ in arguments])
+        return self.value(f"call {result} @{name}({', '.join(f'{t} {v}' for t, v in arguments)}) {attributes}")
+
+    def declare(self, name: str, result: str, types: Sequence[str]) -> None:
+        """Let a function without side effects be known."""
+        if name not in self.declarations:
+            self.declarations[name] = f"declare {result} @{name}({', '.join(types)}) #1"
+
+
+# ------------------------------------------------------------------------------------------------------------ types
+
+
+def register_type(dtype: np.dtype[Any]) -> str:
+    """The type of a number in a register; what has no arithmetic here is a string of bits."""
+    if dtype.kind == "b":
+        return "i1"
+    if dtype.kind == "f" and dtype.itemsize in _FLOATS:
+        return _FLOATS[dtype.itemsize]
+    return f"i{8 * dtype.itemsize}"
+
+
+def memory_type(dtype: np.dtype[Any]) -> str:
+    """The type of a number in memory."""
+    return "i8" if dtype.kind == "b" else register_type(dtype)
+
+
+def constant(value: Any, dtype: np.dtype[Any]) -> str:
+    """A known number as an operand."""
+    if dtype.kind == "b":
+        return "true" if value else "false"
+    if dtype.kind in "iu":
+        return str(int(value))
+    if dtype.kind == "f" and dtype.itemsize in _FLOATS:
+        # Floats too are written as the bits of a double.
+        with np.errstate(all="ignore"):
+            double = float(dtype.type(value))
+        return f"0x{struct.unpack('<Q', struct.pack('<d', double))[0]:016X}"
+    return str(int.from_bytes(np.asarray(value, dtype).tobytes(), "little"))
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" and dtype.itemsize in _FLOATS
+
+
+def arithmetic(dtype: np.dtype[Any]) -> bool:
+    """Whether there are instructions for numbers of a type."""
+    return (dtype.kind in "biu" and dtype.isnative) or (_is_float(dtype) and dtype.isnative)
+
+
+def cast(w: Writer, x: str, source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    """A number converted as NumPy does."""
+    a, b = register_type(source), register_type(target)
+    if source == target or (a == b and source.kind in "iu" and target.kind in "iu"):
+        return x
+    if target.kind == "b":
+        if source.kind == "f":
+            return w.value(f"fcmp une {a} {x}, {constant(0, source)}")
+        return w.value(f"icmp ne {a} {x}, 0")
+    if source.kind == "f":
+        if target.kind == "f":
+            return w.value(f"{'fpext' if target.itemsize > source.itemsize else 'fptrunc'} {a} {x} to {b}")
+        if target.kind == "u" and target.itemsize == 8:
+            return w.value(f"fptoui {a} {x} to {b}")
+        # Narrow integers take the low bits of a wide one, as they do on the machines that NumPy runs on.
+        wide = "i64" if target.itemsize > 2 or target.kind == "u" else "i32"
+        found = w.value(f"fptosi {a} {x} to {wide}")
+        return found if wide == b else w.value(f"trunc {wide} {found} to {b}")
+    if target.kind == "f":
+        return w.value(f"{'sitofp' if source.kind == 'i' else 'uitofp'} {a} {x} to {b}")
+    if target.itemsize < source.itemsize and source.kind != "b":
+        return w.value(f"trunc {a} {x} to {b}")
+    return w.value(f"{'sext' if source.kind == 'i' else 'zext'} {a} {x} to {b}")
+
+
+# ------------------------------------------------------------------------------------------------------ instructions
+
+Entry = Callable[[Writer, Sequence[str], np.dtype[Any], np.dtype[Any]], str]
+"""Writes an operation on operands of one type (that of the first), giving another."""
+
+_entries: dict[str, tuple[str, Entry]] = {}
+"""By name the kinds of operands ("b", "i", "u", "f") there are instructions for, and the entry."""
+
+
+def available(name: str, dtypes: Sequence[np.dtype[Any]]) -> bool:
+    """Whether there are instructions for an operation on operands of some types."""
+    if name not in _entries:
+        return False
+    kinds, _ = _entries[name]
+    return all(arithmetic(d) for d in dtypes) and all(d.kind in kinds for d in dtypes)
+
+
+def instruct(w: Writer, name: str, arguments: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    """Write an operation."""
+    return _entries[name][1](w, arguments, source, target)
+
+
+def _define(names: str, kinds: str) -> Callable[[Entry], Entry]:
+    def defined(entry: Entry) -> Entry:
+        for name in names.split():
+            _entries[name] = (kinds, entry)
+        return entry
+
+    return defined
+
+
+def _simple(of_floats: str | None, of_signed: str | None, of_unsigned: str | None, of_bools: str | None) -> Entry:
+    """One instruction, whose name depends on the type."""
+
+    def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+        name = {"f": of_floats, "i": of_signed, "u": of_unsigned, "b": of_bools}[source.kind]
+        return w.value(f"{name} {register_type(source)} {', '.join(x)}")
+
+    return entry
+
+
+def _kinds(*names: str | None) -> str:
+    return "".join(kind for kind, name in zip("fiub", names, strict=True) if name)
+
+
+for _name, _names in {
+    "add": ("fadd", "add", "add", "or"),
+    "subtract": ("fsub", "sub", "sub", None),
+    "multiply": ("fmul", "mul", "mul", "and"),
+    "divide": ("fdiv", None, None, None),
+    "equal": ("fcmp oeq", "icmp eq", "icmp eq", "icmp eq"),
+    "not_equal": ("fcmp une", "icmp ne", "icmp ne", "icmp ne"),
+    "less": ("fcmp olt", "icmp slt", "icmp ult", "icmp ult"),
+    "less_equal": ("fcmp ole", "icmp sle", "icmp ule", "icmp ule"),
+    "greater": ("fcmp ogt", "icmp sgt", "icmp ugt", "icmp ugt"),
+    "greater_equal": ("fcmp oge", "icmp sge", "icmp uge", "icmp uge"),
+    "bitwise_and": (None, "and", "and", "and"),
+    "bitwise_or": (None, "or", "or", "or"),
+    "bitwise_xor": (None, "xor", "xor", "xor"),
+}.items():
+    _entries[_name] = (_kinds(*_names), _simple(*_names))
+
+
+def _select(w: Writer, condition: str, dtype: np.dtype[Any], a: str, b: str) -> str:
+    t = register_type(dtype)
+    return w.value(f"select i1 {condition}, {t} {a}, {t} {b}")
+
+
+def _intrinsic(w: Writer, name: str, dtype: np.dtype[Any], x: Sequence[str]) -> str:
+    t = register_type(dtype)
+    suffix = _SUFFIX[dtype.itemsize] if dtype.kind == "f" else t
+    return w.call(f"llvm.{name}.{suffix}", t, [(t, v) for v in x])
+
+
+def _float_intrinsic(name: str) -> Entry:
+    return lambda w, x, source, target: _intrinsic(w, name, source, x)
+
+
+for _name, _of in {
+    "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint", "fabs": "fabs",
+    "copysign": "copysign", "fmax": "maxnum", "fmin": "minnum",
+}.items():  # fmt: skip
+    _entries[_name] = ("f", _float_intrinsic(_of))
+
+
+def _extreme(of_floats: str, of_signed: str, of_unsigned: str) -> Entry:
+    def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+        names = {"f": of_floats, "i": of_signed, "u": of_unsigned, "b": of_unsigned}
+        return _intrinsic(w, names[source.kind], source, x)
+
+    return entry
+
+
+_entries["maximum"] = ("fiub", _extreme("maximum", "smax", "umax"))
+_entries["minimum"] = ("fiub", _extreme("minimum", "smin", "umin"))
+
+
+def _python_extreme(comparison: str) -> Entry:
+    """Python's `max` and `min`: the first operand unless the second is beyond it."""
+
+    def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+        t = register_type(source)
+        kind = {"f": "fcmp o", "i": "icmp s", "b": "icmp u"}[source.kind]
+        return _select(w, w.value(f"{kind}{comparison} {t} {x[1]}, {x[0]}"), source, x[1], x[0])
+
+    return entry
+
+
+_entries["python.maximum"] = ("fib", _python_extreme("gt"))
+_entries["python.minimum"] = ("fib", _python_extreme("lt"))
+
+
+@_define("negative", "fiu")
+def _negative(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    t = register_type(source)
+    return w.value(f"fneg {t} {x[0]}" if source.kind == "f" else f"sub {t} 0, {x[0]}")
+
+
+@_define("positive stop_gradient", "fiub")
+def _positive(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    return x[0]
+
+
+@_define("square", "fiu")
+def _square(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    return w.value(f"{'fmul' if source.kind == 'f' else 'mul'} {register_type(source)} {x[0]}, {x[0]}")
+
+
+@_define("reciprocal", "f")
+def _reciprocal(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    return w.value(f"fdiv {register_type(source)} {constant(1, source)}, {x[0]}")
+
+
+@_define("absolute", "fiub")
+def _absolute(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    if source.kind == "f":
+        return _intrinsic(w, "fabs", source, x)
+    if source.kind != "i":
+        return x[0]
+    t = register_type(source)
+    return w.call(f"llvm.abs.{t}", t, [(t, x[0]), ("i1", "false")])
+
+
+@_define("invert", "iub")
+def _invert(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    return w.value(f"xor {register_type(source)} {x[0]}, -1")
+
+
+def _shift(left: bool) -> Entry:
+    def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+        t, bits = register_type(source), 8 * source.itemsize
+        a, b = x
+        small = w.value(f"icmp ult {t} {b}, {bits}")
+        by = _select(w, small, source, b, str(bits - 1))
+        if left:
+            return _select(w, small, source, w.value(f"shl {t} {a}, {by}"), "0")
+        if source.kind == "i":
+            return w.value(f"ashr {t} {a}, {by}")
+        return _select(w, small, source, w.value(f"lshr {t} {a}, {by}"), "0")
+
+    return entry
+
+
+_entries["left_shift"] = ("iu", _shift(True))
+_entries["right_shift"] = ("iu", _shift(False))
+
+
+@_define("bitwise_count", "iu")
+def _bitwise_count(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    size = _absolute(w, x, source, source)
+    return cast(w, _intrinsic(w, "ctpop", source, [size]), np.dtype(f"u{source.itemsize}"), target)
+
+
+# ------------------------------------------------------------------------------------------------- logic and tests
+
+
+def _true(w: Writer, x: str, dtype: np.dtype[Any]) -> str:
+    return cast(w, x, dtype, np.dtype(bool))
+
+
+def _logical(name: str) -> Entry:
+    def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+        return w.value(f"{name} i1 {', '.join(_true(w, v, source) for v in x)}")
+
+    return entry
+
+
+for _name, _of in {"logical_and": "and", "logical_or": "or", "logical_xor": "xor"}.items():
+    _entries[_name] = ("fiub", _logical(_of))
+
+
+@_define("logical_not", "fiub")
+def _logical_not(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    return w.value(f"xor i1 {_true(w, x[0], source)}, true")
+
+
+def _compared_to_infinity(name: str) -> Entry:
+    def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+        if source.kind != "f":
+            return "true" if name == "fcmp olt" else "false"
+        size = _intrinsic(w, "fabs", source, x)
+        return w.value(f"{name} {register_type(source)} {size}, {constant(np.inf, source)}")
+
+    return entry
+
+
+_entries["isfinite"] = ("fiub", _compared_to_infinity("fcmp olt"))
+_entries["isinf"] = ("fiub", _compared_to_infinity("fcmp oeq"))
+
+
+@_define("isnan", "fiub")
+def _isnan(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    return w.value(f"fcmp uno {register_type(source)} {x[0]}, {x[0]}") if source.kind == "f" else "false"
+
+
+@_define("signbit", "f")
+def _signbit(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    bits = f"i{8 * source.itemsize}"
+    return w.value(f"icmp slt {bits} {w.value(f'bitcast {register_type(source)} {x[0]} to {bits}')}, 0")
+
+
+@_define("sign", "fiu")
+def _sign(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    t, zero, one = register_type(source), constant(0, source), constant(1, source)
+    less, greater = ("fcmp olt", "fcmp ogt") if source.kind == "f" else ("icmp slt", "icmp sgt")
+    if source.kind == "u":
+        return _select(w, w.value(f"icmp ne {t} {x[0]}, 0"), source, one, zero)
+    below = _select(w, w.value(f"{less} {t} {x[0]}, {zero}"), source, constant(-1, source), zero)
+    found = _select(w, w.value(f"{greater} {t} {x[0]}, {zero}"), source, one, below)
+    return _select(w, _isnan(w, x, source, target), source, x[0], found) if source.kind == "f" else found
+
+
+@_define("heaviside", "f")
+def _heaviside(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    t, zero = register_type(source), constant(0, source)
+    above = _select(w, w.value(f"fcmp ogt {t} {x[0]}, {zero}"), source, constant(1, source), zero)
+    found = _select(w, w.value(f"fcmp oeq {t} {x[0]}, {zero}"), source, x[1], above)
+    return _select(w, _isnan(w, x[:1], source, target), source, x[0], found)
+
+
+# --------------------------------------------------------------------------------------------------------- remainders
+
+
+def _quotient_is_safe(w: Writer, x: Sequence[str], source: np.dtype[Any]) -> tuple[str, str]:
+    """For integers whether the divisor is not zero, and one by which division never traps."""
+    t = register_type(source)
+    present = w.value(f"icmp ne {t} {x[1]}, 0")
+    divisor = _select(w, present, source, x[1], "1")
+    if source.kind == "i":
+        least = w.value(f"icmp eq {t} {x[0]}, {-(1 << (8 * source.itemsize - 1))}")
+        negative = w.value(f"icmp eq {t} {divisor}, -1")
+        divisor = _select(w, w.value(f"and i1 {least}, {negative}"), source, "1", divisor)
+    return present, divisor
+
+
+def _other_sign(w: Writer, rest: str, divisor: str, dtype: np.dtype[Any]) -> str:
+    """Whether a remainder is not zero and has not the sign of the divisor."""
+    t = register_type(dtype)
+    if dtype.kind == "f":
+        zero = constant(0, dtype)
+        signs = [w.value(f"fcmp olt {t} {v}, {zero}") for v in (rest, divisor)]
+        some = w.value(f"fcmp une {t} {rest}, {zero}")
+        return w.value(f"and i1 {some}, {w.value(f'xor i1 {signs[0]}, {signs[1]}')}")
+    some = w.value(f"icmp ne {t} {rest}, 0")
+    both = w.value(f"xor {t} {rest}, {divisor}")
+    return w.value(f"and i1 {some}, {w.value(f'icmp slt {t} {both}, 0')}")
+
+
+@_define("remainder", "fiu")
+def _remainder(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    t = register_type(source)
+    if source.kind == "f":
+        rest = w.value(f"frem {t} {', '.join(x)}")
+        moved = _select(w, _other_sign(w, rest, x[1], source), source, w.value(f"fadd {t} {rest}, {x[1]}"), rest)
+        zero = w.value(f"fcmp oeq {t} {rest}, {constant(0, source)}")
+        return _select(w, zero, source, _intrinsic(w, "copysign", source, [constant(0, source), x[1]]), moved)
+    present, divisor = _quotient_is_safe(w, x, source)
+    rest = w.value(f"{'srem' if source.kind == 'i' else 'urem'} {t} {x[0]}, {divisor}")
+    if source.kind == "i":
+        rest = _select(w, _other_sign(w, rest, divisor, source), source, w.value(f"add {t} {rest}, {divisor}"), rest)
+    return _select(w, present, source, rest, "0")
+
+
+@_define("floor_divide", "fiu")
+def _floor_divide(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    t = register_type(source)
+    if source.kind == "f":
+        quotient = w.value(f"fdiv {t} {', '.join(x)}")
+        rest = w.value(f"frem {t} {', '.join(x)}")
+        exact = w.value(f"fdiv {t} {w.value(f'fsub {t} {x[0]}, {rest}')}, {x[1]}")
+        lower = w.value(f"fsub {t} {exact}, {constant(1, source)}")
+        exact = _select(w, _other_sign(w, rest, x[1], source), source, lower, exact)
+        down = _intrinsic(w, "floor", source, [exact])
+        far = w.value(f"fcmp ogt {t} {w.value(f'fsub {t} {exact}, {down}')}, {constant(0.5, source)}")
+        down = _select(w, far, source, w.value(f"fadd {t} {down}, {constant(1, source)}"), down)
+        nothing = w.value(f"fcmp oeq {t} {exact}, {constant(0, source)}")
+        down = _select(w, nothing, source, _intrinsic(w, "copysign", source, [constant(0, source), quotient]), down)
+        by_zero = w.value(f"fcmp oeq {t} {x[1]}, {constant(0, source)}")
+        return _select(w, by_zero, source, quotient, down)
+    present, divisor = _quotient_is_safe(w, x, source)
+    if source.kind == "u":
+        return _select(w, present, source, w.value(f"udiv {t} {x[0]}, {divisor}"), "0")
+    quotient = w.value(f"sdiv {t} {x[0]}, {divisor}")
+    rest = w.value(f"sub {t} {x[0]}, {w.value(f'mul {t} {quotient}, {divisor}')}")
+    lower = w.value(f"sub {t} {quotient}, 1")
+    return _select(w, present, source, _select(w, _other_sign(w, rest, divisor, source), source, lower, quotient), "0")
+
+
+@_define("fmod", "fiu")
+def _fmod(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    t = register_type(source)
+    if source.kind == "f":
+        return w.value(f"frem {t} {', '.join(x)}")
+    present, divisor = _quotient_is_safe(w, x, source)
+    return _select(
+        w, present, source, w.value(f"{'srem' if source.kind == 'i' else 'urem'} {t} {x[0]}, {divisor}"), "0"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- the library
+
+LIBRARY = {
+    "exp": "exp", "exp2": "exp2", "expm1": "expm1", "log": "log", "log2": "log2", "log10": "log10", "log1p": "log1p",
+    "cbrt": "cbrt", "sin": "sin", "cos": "cos", "tan": "tan", "arcsin": "asin", "arccos": "acos", "arctan": "atan",
+    "arctan2": "atan2", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "arcsinh": "asinh", "arccosh": "acosh",
+    "arctanh": "atanh", "hypot": "hypot", "power": "pow", "float_power": "pow", "erf": "erf", "erfc": "erfc",
+    "nextafter": "nextafter",
+}  # fmt: skip
+"""By NumPy's name that of the function in C's library."""
+
+_VECTOR = set(LIBRARY.values()) - {"nextafter"}
+"""Those that glibc has for vectors too."""
+
+
+kernels: dict[str, Callable[..., str]] = {}
+"""Functions that are written out here instead of being called, by name (`mathematics` enters them)."""
+
+
+def call_library(w: Writer, name: str, x: Sequence[str], dtype: np.dtype[Any]) -> str:
+    """Call a function of C's library, which a loop may call for vectors."""
+    if name in kernels:
+        return kernels[name](w, name, x[0], dtype)
+    t = register_type(dtype)
+    symbol = name if dtype.itemsize == 8 else f"{name}f"
+    variants = vector_variants(symbol, len(x), dtype.itemsize) if name in _VECTOR else []
+    for lanes, variant in variants:
+        vector = f"<{lanes} x {t}>"
+        w.declare(variant, vector, [vector] * len(x))
+        w.kept.add(variant)
+    if not variants:
+        return w.call(symbol, t, [(t, v) for v in x])
+    # Under its own name LLVM would take it for an instruction, which it has for vectors only element by element.
+    alias = scalar_alias(symbol)
+    mapped = ",".join(f"{variant.replace(symbol, alias)}({variant})" for _, variant in variants)
+    return w.call(alias, t, [(t, v) for v in x], f'"vector-function-abi-variant"="{mapped}"')
+
+
+def _of_library(name: str) -> Entry:
+    return lambda w, x, source, target: call_library(w, name, x, source)
+
+
+for _name, _of in LIBRARY.items():
+    _entries[_name] = ("f", _of_library(_of))
+
+
+def _scaled(factor: float) -> Entry:
+    return lambda w, x, source, target: w.value(f"fmul {register_type(source)} {x[0]}, {constant(factor, source)}")
+
+
+_entries["deg2rad"] = _entries["radians"] = ("f", _scaled(np.pi / 180))
+_entries["rad2deg"] = _entries["degrees"] = ("f", _scaled(180 / np.pi))
+
+
+def _log_of_sum(power: str, log_of_two: float, scale: float) -> Entry:
+    def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+        t = register_type(source)
+        apart = w.value(f"fsub {t} {', '.join(x)}")
+        far = w.value(f"fneg {t} {_intrinsic(w, 'fabs', source, [apart])}")
+        rest = call_library(w, "log1p", [call_library(w, power, [far], source)], source)
+        if scale != 1:
+            rest = w.value(f"fmul {t} {rest}, {constant(scale, source)}")
+        above = w.value(f"fcmp ogt {t} {apart}, {constant(0, source)}")
+        found = w.value(f"fadd {t} {_select(w, above, source, x[0], x[1])}, {rest}")
+        found = _select(w, _isnan(w, [apart], source, target), source, apart, found)
+        same = w.value(f"fcmp oeq {t} {', '.join(x)}")
+        return _select(w, same, source, w.value(f"fadd {t} {x[0]}, {constant(log_of_two, source)}"), found)
+
+    return entry
+
+
+_entries["logaddexp"] = ("f", _log_of_sum("exp", np.log(2), 1))
+_entries["logaddexp2"] = ("f", _log_of_sum("exp2", 1, 1 / np.log(2)))

@@ -1,0 +1,159 @@
+"""LLVM's text for a loop program.
+
+The function `run` takes the addresses of inputs and constants, those of outputs, and a context (working memory, what
+the host is told when the program stops); it returns zero, or one more than the number of the reason why it stopped.
+"""
+
+from __future__ import annotations
+
+from . import mathematics  # noqa: F401  (it enters its kernels)
+from .functions import CONTEXT_TAPE, Function
+from .instructions import Writer
+from .loops import Program
+from .machine import vector_bytes
+from .memory import Memory
+from .sharing import Sharing
+
+__all__ = ["Module"]
+
+_MEMORY = """
+declare ptr @malloc(i64)
+declare void @free(ptr)
+"""
+
+_GROW = """
+define internal ptr @grow(ptr %slot, ptr %capacity, i64 %bytes) noinline {
+  %had = load i64, ptr %capacity
+  %enough = icmp uge i64 %had, %bytes
+  %old = load ptr, ptr %slot
+  br i1 %enough, label %keep, label %more
+keep:
+  ret ptr %old
+more:
+  call void @free(ptr %old)
+  %new = call ptr @malloc(i64 %bytes)
+  store ptr %new, ptr %slot
+  store i64 %bytes, ptr %capacity
+  ret ptr %new
+}
+"""
+
+_EXTEND = f"""
+declare ptr @realloc(ptr, i64)
+
+define internal ptr @extend(ptr %context, i64 %bytes) noinline {{
+  %slot = getelementptr i64, ptr %context, i64 {CONTEXT_TAPE}
+  %capacity = getelementptr i64, ptr %context, i64 {CONTEXT_TAPE + 1}
+  %had = load i64, ptr %capacity
+  %twice = shl i64 %had, 1
+  %larger = call i64 @llvm.umax.i64(i64 %bytes, i64 %twice)
+  %room = call i64 @llvm.umax.i64(i64 %larger, i64 65536)
+  %old = load ptr, ptr %slot
+  %new = call ptr @realloc(ptr %old, i64 %room)
+  store ptr %new, ptr %slot
+  store i64 %room, ptr %capacity
+  ret ptr %new
+}}
+"""
+
+
+class Module:
+    """The text of a program, as it is written.
+
+    Attributes:
+        memory: what is known of the program's memory.
+        taped: whether it uses the tape.
+        threaded: whether it uses threads.
+        text: the text.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.memory = Memory(program)
+        self.sharing = Sharing(self)
+        self.taped = False
+        self._advice: list[str] = []
+        self.threaded = False
+        self.outputs = program.outputs
+        self._declared = Writer()
+        self.text = self._run(program)
+
+    def advice(self, kind: str) -> str:
+        """What is said of a loop."""
+        if not kind:
+            return ""
+        number = 20_000 + 2 * len(self._advice)
+        flag = ", i1 false" if kind == "vectorize.enable" else ""
+        self._advice.append(f"!{number} = distinct !{{!{number}, !{number + 1}}}")
+        self._advice.append(f'!{number + 1} = !{{!"llvm.loop.{kind}"{flag}}}')
+        return f", !llvm.loop !{number}"
+
+    def writer(self) -> Writer:
+        """A writer for one more function."""
+        w = Writer()
+        w.declarations, w.kept = self._declared.declarations, self._declared.kept
+        return w
+
+    def _run(self, program: Program) -> str:
+        f = Function(self)
+        for role, storages in (
+            ("arguments", [*program.inputs, *(s for s, _ in program.constants)]),
+            ("results", program.outputs),
+        ):
+            for i, storage in enumerate(storages):
+                f.entry.append(f"  %{role}{i} = getelementptr ptr, ptr %{role}, i64 {i}")
+                f.entry.append(f"  %{storage.name} = load ptr, ptr %{role}{i}, !invariant.load !0")
+                f.pointers[storage] = f"%{storage.name}"
+        f.entry.append("  %status = alloca i64")
+        f.entry.append("  store i64 0, ptr %status")
+        f.entry.append("  %arena = load ptr, ptr %context")
+        f.block(program.body)
+        f.w.do("br label %exit")
+        f.w.begin("exit")
+        for slot, capacity in f.slots.values():
+            if not capacity:
+                continue
+            f.w.do(f"call void @free(ptr {f.w.value(f'load ptr, ptr {slot}')})")
+        f.w.do(f"ret i64 {f.w.value('load i64, ptr %status')}")
+        if self.taped:
+            self._declared.declarations["llvm.umax.i64"] = "declare i64 @llvm.umax.i64(i64, i64)"
+            for i, (name, kind) in enumerate((("tape", "ptr"), ("capacity", "i64"))):
+                f.entry += [
+                    f"  %{name}.context = getelementptr i64, ptr %context, i64 {CONTEXT_TAPE + i}",
+                    f"  %{name}.start = load {kind}, ptr %{name}.context",
+                    f"  %{name} = alloca {kind}",
+                    f"  store {kind} %{name}.start, ptr %{name}",
+                ]
+        if f.packing:
+            f.entry.append(f"  %packed = alloca [{f.packing} x i64], align 16")
+        return "\n".join(
+            [
+                _MEMORY,
+                _GROW if any(capacity for _, capacity in f.slots.values()) else "",
+                _EXTEND if self.taped else "",
+                *self._declared.declarations.values(),
+                _kept(self._declared.kept),
+                *self.sharing.functions,
+                "define i64 @run(ptr noalias %arguments, ptr noalias %results, ptr noalias %context) #0 {",
+                "entry:",
+                *f.entry,
+                "  br label %begin",
+                "begin:",
+                *f.w.lines,
+                "}",
+                f'attributes #0 = {{ nounwind "prefer-vector-width"="{8 * vector_bytes()}" }}',
+                "attributes #1 = { nounwind willreturn memory(none) }",
+                "attributes #2 = { alwaysinline nounwind willreturn memory(none) }",
+                "!0 = !{}",
+                *self.memory.metadata,
+                *self._advice,
+                "",
+            ]
+        )
+
+
+def _kept(names: set[str]) -> str:
+    """Declarations that nothing uses yet, and that must stay."""
+    if not names:
+        return ""
+    listed = ", ".join(f"ptr @{name}" for name in sorted(names))
+    return f'@llvm.compiler.used = appending global [{len(names)} x ptr] [{listed}], section "llvm.metadata"'

@@ -1,0 +1,173 @@
+"""Lowering of reductions and running results.
+
+Where the innermost axis in memory is reduced, each result is accumulated in a register, row by row.  Where it is kept,
+the results are accumulated in memory, side by side.  Sums and products may be reordered within an axis, as NumPy does
+too; nothing else may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ...graph.graph import Node
+from .loops import Accumulate, Affine, Apply, Buffer, Const, Expression, Load, Storage, Store, affine
+from .lower import Location, Lowering, convert, rule
+from .neutral import neutral
+from .shaping import BOOL
+from .views import ZERO, View, broadcast
+
+__all__ = ["accumulated", "kept"]
+
+_COMBINE = {
+    "sum": "add", "mean": "add", "prod": "multiply", "max": "maximum", "min": "minimum", "nanmax": "fmax",
+    "nanmin": "fmin", "all": "logical_and", "any": "logical_or", "bitwise_and_reduce": "bitwise_and",
+    "bitwise_or_reduce": "bitwise_or", "bitwise_xor_reduce": "bitwise_xor",
+}  # fmt: skip
+"""What a reduction combines two elements with."""
+
+
+@rule(*_COMBINE)
+def _reduce(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    name, params, result = node.op.name, node.params, node.results[0]
+    combine = _COMBINE[name]
+    x, *rest = operands
+    if x.dtype.kind not in "biuf" or result.dtype.kind not in "biuf" or "f2" in (x.dtype.str[1:], result.dtype.str[1:]):
+        return NotImplemented
+    if any(v.dtype.kind not in "biuf" for v in rest) or (name == "mean" and rest):
+        return NotImplemented
+    if result.dtype.kind == "b" and combine in ("add", "multiply", "bitwise_and", "bitwise_or", "bitwise_xor"):
+        return NotImplemented
+    x = low.view(x)
+    shape = x.shape
+    where, initial = (*rest, None, None)[:2]
+    if where is not None and isinstance(where, View) and len(where.shape) > len(shape):
+        return NotImplemented
+    axes = tuple(range(len(shape))) if params["axis"] is None else params["axis"]
+    lengths = [shape[i] for i in axes]
+    if combine in ("maximum", "minimum", "fmax", "fmin") and initial is None:
+        for n in lengths:
+            if n.known == 0:
+                return NotImplemented
+            if n.known is None:
+                low.check(Apply("greater", (n, ZERO), BOOL), node, _no_identity(combine), n)
+    dtype = result.dtype
+    # Logic combines truths, everything else what has been converted to the result's type.
+    start: Expression = Const(np.asarray(neutral(combine, dtype)).astype(dtype)[()], dtype)
+    given = start if initial is None else convert(low.number(initial), dtype)
+    mask = broadcast(where, shape) if isinstance(where, View) else where
+
+    def element(index: Sequence[Affine]) -> Expression:
+        found = convert(x.load(index), dtype)
+        if mask is None:
+            return found
+        flag = convert(mask.load(index) if isinstance(mask, View) else mask, BOOL)
+        return Apply("where", (flag, found, start), dtype)
+
+    found = accumulated(low, combine, x, axes, element, given, dtype)
+    if name == "mean":
+        found = _divided(low, found, lengths, dtype)
+    if not result.shape:
+        return low.let(found.load((ZERO,) * len(found.shape)))
+    return kept(found, shape, axes) if params["keepdims"] else found
+
+
+def _no_identity(combine: str) -> Any:
+    def explain(length: Any) -> None:
+        raise ValueError(f"zero-size array to reduction operation {combine} which has no identity")
+
+    return explain
+
+
+def _divided(low: Lowering, total: View, lengths: Sequence[Affine], dtype: np.dtype[Any]) -> View:
+    count: Expression = Const(dtype.type(1), dtype)
+    for n in lengths:
+        count = Apply("multiply", (count, convert(n, dtype)), dtype)
+    if all(n.known is not None for n in lengths):
+        count = Const(dtype.type(prod(n.known or 0 for n in lengths)), dtype)
+    made = low.array(dtype, total.shape)
+    with low.nest(total.shape) as index:
+        low.do(Store(made.buffer, made.at(index), Apply("divide", (total.load(index), count), dtype)))
+    return made
+
+
+def kept(found: View, shape: Sequence[Affine], axes: Sequence[int]) -> View:
+    """The result with an axis of length one for each that was reduced."""
+    kept = tuple(affine(1) if i in axes else n for i, n in enumerate(shape))
+    seen = found.with_shape(kept)
+    assert seen is not None
+    return seen
+
+
+def accumulated(
+    low: Lowering,
+    combine: str,
+    x: View,
+    axes: Sequence[int],
+    element: Callable[[Sequence[Affine]], Expression],
+    start: Expression,
+    dtype: np.dtype[Any],
+) -> View:
+    """The reduction along some axes of `element`, whose elements lie in memory as those of `x`."""
+    shape = x.shape
+    staying = [i for i in range(len(shape)) if i not in axes]
+    made = low.array(dtype, tuple(shape[i] for i in staying))
+    order = sorted(range(len(shape)), key=lambda i: _depth(x, i))
+    moving = [i for i in order if shape[i].known != 1]
+    if not moving or moving[-1] in axes:
+        inner = [i for i in order if i in axes]
+        with low.nest(made.shape) as outer:
+            cell = Buffer(Storage(dtype, (), "temporary"), ())
+            low.do(Store(cell, (), start))
+            with low.nest([shape[i] for i in inner]) as along_it:
+                index = _ordered((*staying, *inner), (*outer, *along_it))
+                low.do(Accumulate(combine, cell, (), element(index)))
+            low.do(Store(made.buffer, made.at(outer), Load(cell, ())))
+        return made
+    with low.nest(made.shape) as at:
+        low.do(Store(made.buffer, made.at(at), start))
+    with low.nest([shape[i] for i in order]) as at:
+        found = _ordered(order, at)
+        low.do(Accumulate(combine, made.buffer, made.at([found[i] for i in staying]), element(found)))
+    return made
+
+
+def _ordered(axes: Sequence[int], index: Sequence[Affine]) -> list[Affine]:
+    """The parts of an index in the order of the axes they belong to."""
+    return [i for _, i in sorted(zip(axes, index, strict=True), key=lambda pair: pair[0])]
+
+
+def _depth(x: View, axis: int) -> int:
+    """How far in the dimensions of its buffer a view's axis moves."""
+    return max((d for d, (_, steps) in enumerate(x.places) if any(a == axis for a, _ in steps)), default=-1)
+
+
+# ------------------------------------------------------------------------------------------------- running results
+
+_RUNNING = {"cumsum": "add", "cumprod": "multiply", "cummax": "maximum", "cummin": "minimum"}
+
+
+@rule(*_RUNNING)
+def _running(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    (x,) = operands
+    combine, axis, dtype = _RUNNING[node.op.name], node.params["axis"], node.results[0].dtype
+    if dtype.kind not in "iuf" or x.dtype.kind not in "biuf" or "f2" in (x.dtype.str[1:], dtype.str[1:]):
+        return NotImplemented
+    if not isinstance(x, View):
+        return NotImplemented
+    made = low.array(dtype, x.shape)
+    outer = [n for i, n in enumerate(x.shape) if i != axis]
+    with low.nest(outer) as index:
+        cell = Buffer(Storage(dtype, (), "temporary"), ())
+        start = Const(np.asarray(neutral(combine, dtype)).astype(dtype)[()], dtype)
+        low.do(Store(cell, (), start))
+        with low.nest([x.shape[axis]], ordered=True) as (i,):
+            at = (*index[:axis], i, *index[axis:])
+            old: Expression = Load(cell, ())
+            new = low.let(Apply(combine, (old, convert(x.load(at), dtype)), dtype))
+            low.do(Store(cell, (), new))
+            low.do(Store(made.buffer, made.at(at), new))
+    return made

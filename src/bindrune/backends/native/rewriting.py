@@ -1,0 +1,191 @@
+"""Rewriting loop programs: expressions and statements with something in place of variables and elements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .loops import (
+    Accumulate,
+    Affine,
+    Allocate,
+    Apply,
+    Buffer,
+    Check,
+    Const,
+    Expression,
+    For,
+    HostCall,
+    If,
+    Let,
+    LibraryCall,
+    Load,
+    Reserve,
+    Statement,
+    Store,
+    Swap,
+    Variable,
+    While,
+    affine,
+)
+from .views import View
+
+__all__ = ["Access", "Rewriter", "accesses", "expressions", "variables", "views"]
+
+
+class Rewriter:
+    """Rewrites statements: variables by a mapping, elements of buffers by a function.
+
+    Args:
+        mapping: the expressions that stand for variables.
+        element: from a buffer and an index to those that stand for them.
+    """
+
+    def __init__(
+        self,
+        mapping: dict[Variable, Affine] | None = None,
+        element: Callable[[Buffer, tuple[Affine, ...]], tuple[Buffer, tuple[Affine, ...]]] | None = None,
+    ) -> None:
+        self._mapping = mapping or {}
+        self._element = element
+
+    def affine(self, x: Affine) -> Affine:
+        """An affine expression, rewritten."""
+        if not any(v in self._mapping for v, _ in x.terms):
+            return x
+        found = affine(x.offset)
+        for v, factor in x.terms:
+            found = found + self._mapping.get(v, affine(v)) * factor
+        return found
+
+    def expression(self, x: Expression) -> Expression:
+        """An expression, rewritten."""
+        if isinstance(x, Affine):
+            return self.affine(x)
+        if isinstance(x, Const):
+            return x
+        if isinstance(x, Variable):
+            return self._mapping.get(x, x)
+        if isinstance(x, Load):
+            return Load(*self.place(x.buffer, x.index))
+        assert isinstance(x, Apply)
+        return Apply(x.name, tuple(map(self.expression, x.arguments)), x.dtype)
+
+    def place(self, buffer: Buffer, index: tuple[Affine, ...]) -> tuple[Buffer, tuple[Affine, ...]]:
+        """Where an element is, rewritten."""
+        index = tuple(map(self.affine, index))
+        return (buffer, index) if self._element is None else self._element(buffer, index)
+
+    def view(self, x: View) -> View:
+        """A view, rewritten."""
+        places = tuple((self.affine(start), steps) for start, steps in x.places)
+        return View(x.buffer, places, tuple(map(self.affine, x.shape)))
+
+    def block(self, block: list[Statement]) -> list[Statement]:
+        """Statements, rewritten."""
+        return [self.statement(s) for s in block]
+
+    def statement(self, s: Statement) -> Statement:
+        """A statement, rewritten."""
+        if isinstance(s, Let):
+            return Let(s.variable, self.expression(s.value))
+        if isinstance(s, Store):
+            return Store(*self.place(s.buffer, s.index), self.expression(s.value))
+        if isinstance(s, Accumulate):
+            return Accumulate(s.name, *self.place(s.buffer, s.index), self.expression(s.value))
+        if isinstance(s, For):
+            return For(s.variable, self.affine(s.extent), self.block(s.body), s.ordered)
+        if isinstance(s, While):
+            return While(s.going, self.block(s.body))
+        if isinstance(s, If):
+            return If(self.expression(s.condition), self.block(s.then), self.block(s.otherwise))
+        if isinstance(s, Check):
+            return Check(self.expression(s.condition), s.reason, tuple(map(self.expression, s.values)))
+        if isinstance(s, Reserve):
+            return Reserve(self.affine(s.top))
+        if isinstance(s, HostCall):
+            return HostCall(s.number, tuple(map(self._operand, s.operands)), tuple(map(self.view, s.results)))
+        if isinstance(s, LibraryCall):
+            return LibraryCall(s.name, tuple(map(self.view, s.operands)), self.view(s.result))
+        assert isinstance(s, (Allocate, Swap))
+        return s
+
+    def _operand(self, x: View | Expression) -> View | Expression:
+        return self.view(x) if isinstance(x, View) else self.expression(x)
+
+
+# -------------------------------------------------------------------------------------------------------- looking
+
+
+Access = tuple[Buffer, tuple[Affine, ...], bool]
+"""A buffer, an index, and whether it is written."""
+
+
+def expressions(s: Statement) -> Iterator[Expression]:
+    """The expressions of a statement itself."""
+    if isinstance(s, (Let, Store, Accumulate)):
+        yield s.value
+    if isinstance(s, (Store, Accumulate)):
+        yield from s.index
+    elif isinstance(s, For):
+        yield s.extent
+    elif isinstance(s, If):
+        yield s.condition
+    elif isinstance(s, Check):
+        yield s.condition
+        yield from s.values
+    elif isinstance(s, Reserve):
+        yield s.top
+    elif isinstance(s, Allocate):
+        yield from s.storage.shape
+    elif isinstance(s, While):
+        yield Load(s.going, ())
+    elif isinstance(s, HostCall):
+        yield from (x for x in s.operands if isinstance(x, Expression))
+    for view in views(s):
+        yield from (start for start, _ in view.places)
+        yield from view.shape
+
+
+def views(s: Statement) -> Iterator[View]:
+    """The views that a call is given."""
+    if isinstance(s, HostCall):
+        yield from (x for x in s.operands if isinstance(x, View))
+        yield from s.results
+    elif isinstance(s, LibraryCall):
+        yield from s.operands
+        yield s.result
+
+
+def _inside(x: Expression) -> Iterator[Expression]:
+    yield x
+    if isinstance(x, Apply):
+        for a in x.arguments:
+            yield from _inside(a)
+
+
+def accesses(s: Statement) -> Iterator[Access]:
+    """What a statement itself reads and writes, element by element."""
+    for x in expressions(s):
+        for part in _inside(x):
+            if isinstance(part, Load):
+                yield part.buffer, part.index, False
+    if isinstance(s, (Store, Accumulate)):
+        yield s.buffer, s.index, True
+
+
+def variables(s: Statement) -> Iterator[Variable]:
+    """The variables that a statement itself uses."""
+    for x in expressions(s):
+        for part in _inside(x):
+            yield from _variables(part)
+
+
+def _variables(x: Any) -> Iterator[Variable]:
+    if isinstance(x, Variable):
+        yield x
+    elif isinstance(x, Affine):
+        yield from (v for v, _ in x.terms)
+    elif isinstance(x, Load):
+        for i in (*x.index, *(() if x.buffer.storage.start is None else (x.buffer.storage.start,)), *x.buffer.shape):
+            yield from (v for v, _ in i.terms)

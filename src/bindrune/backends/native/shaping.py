@@ -1,0 +1,187 @@
+"""Lowering of what rearranges, joins, selects and converts elements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...graph.graph import Node
+from .loops import Affine, Apply, Buffer, Const, Expression, affine
+from .lower import Location, Lowering, convert, rule
+from .views import ONE, ZERO, View, along, broadcast
+
+__all__ = ["reshaped"]
+
+BOOL = np.dtype(bool)
+
+
+def reshaped(low: Lowering, x: View, shape: tuple[Affine, ...]) -> View:
+    """The elements in C's order under another shape; a copy of those that do not lie so."""
+    same = x.with_shape(shape)
+    if same is not None:
+        return same
+    if not x.contiguous:
+        x = low.fresh(x)
+    return View(Buffer(x.storage, shape), tuple(along(i) for i in range(len(shape))), shape)
+
+
+@rule("reshape")
+def _reshape(low: Lowering, node: Node, operands: list[Location]) -> Location:
+    (x,) = operands
+    shape = tuple(map(low.length, node.results[0].shape))
+    if not shape:
+        return x.load((ZERO,) * len(x.shape)) if isinstance(x, View) else x
+    if not isinstance(x, View):
+        return low.uniform(x, shape)
+    if node.params["order"] == "C":
+        return reshaped(low, x, shape)
+    flipped = reshaped(low, x.transposed(range(len(x.shape))[::-1]), shape[::-1])
+    return flipped.transposed(range(len(shape))[::-1])
+
+
+@rule("transpose")
+def _transpose(low: Lowering, node: Node, operands: list[Location]) -> Location:
+    (x,) = operands
+    return x.transposed(node.params["axes"]) if isinstance(x, View) else x
+
+
+@rule("broadcast_to")
+def _broadcast_to(low: Lowering, node: Node, operands: list[Location]) -> Location:
+    (x,) = operands
+    shape = tuple(map(low.length, node.results[0].shape))
+    if isinstance(x, View):
+        return broadcast(x, shape)
+    return low.uniform(x, shape) if shape else x
+
+
+@rule("windows")
+def _windows(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    (x,) = operands
+    axis = node.params["axis"]
+    if not isinstance(x, View):
+        return NotImplemented
+    shape = tuple(map(low.length, node.results[0].shape))
+    places = [along(i) for i in range(len(x.shape))]
+    places[axis] = (ZERO, ((axis, 1), (len(x.shape), 1)))
+    return x.seen(places, shape)
+
+
+@rule("diagonal")
+def _diagonal(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    (x,) = operands
+    offset, first, second = (node.params[name] for name in ("offset", "axis1", "axis2"))
+    assert isinstance(x, View)
+    shape = tuple(map(low.length, node.results[0].shape))
+    last = len(shape) - 1
+    rest = iter(range(last))
+    places = [along(last) if i in (first, second) else along(next(rest)) for i in range(len(x.shape))]
+    places[first] = along(last, affine(max(-offset, 0)))
+    places[second] = along(last, affine(max(offset, 0)))
+    return x.seen(places, shape)
+
+
+@rule("astype", "convert", "float", "item")
+def _astype(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    (x,) = operands
+    target = node.results[0].dtype
+    if x.dtype == target:
+        return x
+    if x.dtype.kind not in "biuf" or target.kind not in "biuf" or 2 in (_half(x.dtype), _half(target)):
+        return NotImplemented
+    if isinstance(x, View) and x.shape:
+        return low.map(lambda v: convert(v, target), [x], target)
+    return low.let(convert(low.number(x), target))
+
+
+def _half(dtype: np.dtype[Any]) -> int:
+    return dtype.itemsize if dtype.kind == "f" else 0
+
+
+@rule("copy", "stop_gradient")
+def _copy(low: Lowering, node: Node, operands: list[Location]) -> Location:
+    return operands[0]
+
+
+@rule("conjugate", "real")
+def _real(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    return NotImplemented if operands[0].dtype.kind == "c" else operands[0]
+
+
+@rule("imag")
+def _imag(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    if operands[0].dtype.kind == "c":
+        return NotImplemented
+    return filled(low, node, operands[0])
+
+
+def filled(low: Lowering, node: Node, like: Location) -> Location:
+    """Zeros of a node's result type and the shape of a location."""
+    dtype = node.results[0].dtype
+    zero = Const(np.zeros((), dtype)[()], dtype)
+    return low.uniform(zero, like.shape) if isinstance(like, View) and like.shape else zero
+
+
+@rule("zero_tangent")
+def _zero_tangent(low: Lowering, node: Node, operands: list[Location]) -> Location:
+    return filled(low, node, operands[0])
+
+
+@rule("where")
+def _where(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    dtype = node.results[0].dtype
+    if any(x.dtype != dtype and x.dtype.kind not in "biuf" for x in operands[1:]) or dtype.kind not in "biufc":
+        return NotImplemented
+
+    def chosen(c: Expression, a: Expression, b: Expression) -> Expression:
+        return Apply("where", (convert(c, BOOL), convert(a, dtype), convert(b, dtype)), dtype)
+
+    if operands[0].dtype.kind not in "biuf" or _half(dtype) == 2:
+        return NotImplemented
+    if not node.results[0].shape:
+        c, a, b = map(low.number, operands)
+        return low.let(chosen(c, a, b))
+    return low.map(chosen, operands, dtype)
+
+
+@rule("concatenate")
+def _concatenate(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    result = node.results[0]
+    axis = node.params["axis"]
+    if any(x.dtype != result.dtype and x.dtype.kind not in "biuf" for x in operands) or _half(result.dtype) == 2:
+        return NotImplemented
+    views = [low.view(x) for x in operands]
+    total = affine(0)
+    for view in views:
+        total = total + view.shape[axis]
+    shape = (*views[0].shape[:axis], total, *views[0].shape[axis + 1 :])
+    made = low.array(result.dtype, shape)
+    start = affine(0)
+    for view in views:
+        _fill(low, made, view, axis, start)
+        start = start + view.shape[axis]
+    return made
+
+
+@rule("stack")
+def _stack(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    result = node.results[0]
+    axis = node.params["axis"]
+    if any(x.dtype != result.dtype and x.dtype.kind not in "biuf" for x in operands) or _half(result.dtype) == 2:
+        return NotImplemented
+    views = [low.view(x) for x in operands]
+    lengths = views[0].shape
+    made = low.array(result.dtype, (*lengths[:axis], affine(len(views)), *lengths[axis:]))
+    for i, view in enumerate(views):
+        layer = view.seen(
+            [along(k + (k >= axis)) for k in range(len(lengths))], (*lengths[:axis], ONE, *lengths[axis:])
+        )
+        _fill(low, made, layer, axis, affine(i))
+    return made
+
+
+def _fill(low: Lowering, target: View, part: View, axis: int, start: Affine) -> None:
+    """Write a part into a stretch of an array."""
+    places = [along(i) for i in range(len(target.shape))]
+    places[axis] = along(axis, start)
+    low.copy(target.seen(places, part.shape), part)

@@ -1,0 +1,270 @@
+"""Loops that threads share: each is cut out to a function of a *frame* and of a range of its counter.
+
+The frame holds what the loop needs from outside.  What only the loop uses is private to each part; what it accumulates
+in one number, each part accumulates for itself, and the parts are combined in order, so that a result depends on the
+number of threads, and on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from .functions import REORDERED, Function
+from .instructions import LIBRARY, constant, instruct, register_type
+from .loops import (
+    Accumulate,
+    Allocate,
+    Apply,
+    Check,
+    Expression,
+    For,
+    HostCall,
+    If,
+    LibraryCall,
+    Reserve,
+    Statement,
+    Storage,
+    Variable,
+    While,
+)
+from .memory import in_register
+from .neutral import neutral
+from .rewriting import accesses, expressions
+from .threads import MOST, PARALLEL, PARTS
+
+if TYPE_CHECKING:
+    from .llvm import Module
+
+__all__ = ["Sharing"]
+
+_WORTH = 100_000
+"""The work, in about as many cycles, from which on a loop is shared, if its size is known."""
+
+_PRIVATE = 1 << 16
+"""The bytes of private arrays that a part may have on its stack."""
+
+_UNKNOWN = 64
+"""How often a loop is taken to run whose steps are not known."""
+
+_SLOT = 16
+
+
+class Sharing:
+    """Decides which loops are shared, and cuts them out."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.functions: list[str] = []
+
+    # ---------------------------------------------------------------------------------------------------- deciding
+
+    def possible(self, loop: For) -> bool:
+        """Whether a loop is worth being shared, and can be."""
+        work = _work(loop.body)
+        if loop.extent.known is not None and loop.extent.known * work < _WORTH:
+            return False
+        private = 0
+        for s in _all(loop.body):
+            if isinstance(s, (Check, HostCall, LibraryCall, Reserve, While, Allocate)):
+                return False
+            if isinstance(s, For) and s.ordered:
+                return False
+            if isinstance(s, Accumulate) and not self._combinable(s, loop):
+                return False
+        for storage in {b.storage for s in _all(loop.body) for b, _, _ in accesses(s)}:
+            if self.module.memory.private(storage, loop):
+                if storage.size is None:
+                    return False
+                private += storage.size * storage.dtype.itemsize
+        return private <= _PRIVATE
+
+    def _combinable(self, s: Accumulate, loop: For) -> bool:
+        storage = s.buffer.storage
+        if in_register(storage) or self.module.memory.private(storage, loop):
+            return True
+        return any(v is loop.variable for i in s.index for v, _ in i.terms)
+
+    # ------------------------------------------------------------------------------------------------- cutting out
+
+    def share(self, f: Function, loop: For) -> None:
+        """Write a call that runs a loop in parts, and the function for a part."""
+        part = _Part(f, loop)
+        name = f"part{len(self.functions)}"
+        self.functions.append(part.text(name))
+        frame = f"%frame{f.w.fresh()}"
+        f.entry.append(f"  {frame} = alloca [{max(part.size, _SLOT)} x i8], align 16")
+        for i, (kind, operand) in enumerate(part.captured):
+            f.w.do(f"store {kind} {operand}, ptr {_at(f, frame, _SLOT * i)}")
+        for symbol, signature in ((PARTS, "i64 @{}(i64, i64)"), (PARALLEL, "void @{}(ptr, ptr, i64, i64)")):
+            f.w.declarations.setdefault(symbol, f"declare {signature.format(symbol)}")
+        self.module.threaded = True
+        count = f.sum(loop.extent)
+        parts = f.w.value(f"call i64 @{PARTS}(i64 {count}, i64 {_work(loop.body)})")
+        f.w.do(f"call void @{PARALLEL}(ptr @{name}, ptr {frame}, i64 {count}, i64 {parts})")
+        for storage, combine in part.totals.items():
+            _combine(f, storage, combine, _at(f, frame, part.place(storage)), parts)
+
+
+class _Part(Function):
+    """Writes the function for a part of a loop.
+
+    Attributes:
+        captured: what it takes from outside, by type and operand there; in the frame one after the other.
+        totals: the numbers outside that it accumulates, and by which operation; in the frame behind what is captured,
+            for each of the most parts that there can be.
+    """
+
+    def __init__(self, outer: Function, loop: For) -> None:
+        super().__init__(outer.module)
+        self.outer = outer
+        self.whole = loop
+        self.captured: list[tuple[str, str]] = []
+        self.totals: dict[Storage, str] = {}
+        self.shares = False
+        self._tape = ""
+        for s in _all(loop.body):
+            if isinstance(s, Accumulate) and in_register(s.buffer.storage) and not self._private(s.buffer.storage):
+                self.totals[s.buffer.storage] = s.name
+
+    def text(self, name: str) -> str:
+        """The function."""
+        self.count(self.whole, "%from", "%to")
+        offset = self.w.value(f"mul i64 %thread, {_SLOT}")
+        for storage in self.totals:
+            kind = register_type(storage.dtype)
+            total = self.w.value(f"load {kind}, ptr {self.pointer(storage)}")
+            mine = self.w.value(f"getelementptr i8, ptr {_at(self, '%frame', self.place(storage))}, i64 {offset}")
+            self.w.do(f"store {kind} {total}, ptr {mine}")
+        return "\n".join(
+            [
+                f"define internal void @{name}(ptr noalias %frame, i64 %thread, i64 %from, i64 %to) #0 {{",
+                "entry:",
+                *self.entry,
+                "  br label %begin",
+                "begin:",
+                *self.w.lines,
+                "  ret void",
+                "}",
+            ]
+        )
+
+    @property
+    def size(self) -> int:
+        """The bytes of the frame."""
+        return _SLOT * (len(self.captured) + len(self.totals) * MOST)
+
+    def place(self, storage: Storage) -> int:
+        """Where in the frame the parts' totals of a number are; known when all is written."""
+        return _SLOT * (len(self.captured) + list(self.totals).index(storage) * MOST)
+
+    def capture(self, kind: str, operand: str) -> str:
+        """What something outside is inside."""
+        at = f"%captured{len(self.captured)}"
+        self.entry += [
+            f"  {at}.place = getelementptr i8, ptr %frame, i64 {_SLOT * len(self.captured)}",
+            f"  {at} = load {kind}, ptr {at}.place, align 16",
+        ]
+        self.captured.append((kind, operand))
+        return at
+
+    def name(self, variable: Variable) -> str:
+        found = self.names.get(variable)
+        if found is None:
+            operand = self.outer.name(variable)
+            found = self.names[variable] = self.capture(register_type(variable.dtype), operand)
+        return found
+
+    def tape(self) -> str:
+        if not self._tape:
+            self._tape = self.capture("ptr", self.outer.tape())
+        return self._tape
+
+    def pointer(self, storage: Storage) -> str:
+        if storage.start is None and storage not in self.pointers:
+            self.pointers[storage] = self._pointer(storage)
+        return super().pointer(storage)
+
+    def _private(self, storage: Storage) -> bool:
+        return self.module.memory.private(storage, self.whole)
+
+    def _pointer(self, storage: Storage) -> str:
+        if self._private(storage):
+            return self.room(storage, (storage.size or 0) * storage.dtype.itemsize)
+        if not in_register(storage):
+            return self.capture("ptr", self.outer.pointer(storage))
+        kind = register_type(storage.dtype)
+        if storage in self.totals:
+            start = constant(neutral(self.totals[storage], storage.dtype), storage.dtype)
+        else:
+            start = self.capture(kind, self.outer.w.value(f"load {kind}, ptr {self.outer.pointer(storage)}"))
+        found = f"%{storage.name}"
+        self.entry += [f"  {found} = alloca {kind}", f"  store {kind} {start}, ptr {found}"]
+        return found
+
+    def room(self, storage: Storage, size: int) -> str:
+        name = f"%{storage.name}"
+        kind = register_type(storage.dtype) if in_register(storage) else f"[{max(size, 1)} x i8]"
+        self.entry.append(f"  {name} = alloca {kind}, align 64")
+        return name
+
+
+def _at(f: Function, base: str, offset: int) -> str:
+    return f.w.value(f"getelementptr i8, ptr {base}, i64 {offset}")
+
+
+def _combine(f: Function, storage: Storage, combine: str, totals: str, parts: str) -> None:
+    """Combine the totals of all parts with a number."""
+    stem = f.w.fresh("combine")
+    kind, dtype, before = register_type(storage.dtype), storage.dtype, f.label
+    cell = f.pointer(storage)
+    f.w.do(f"br label %{stem}")
+    f.begin(stem)
+    counter = f"%{stem}.i"
+    f.w.do(f"{counter} = phi i64 [ 0, %{before} ], [ {counter}.next, %{stem} ]")
+    offset = f.w.value(f"mul i64 {counter}, {_SLOT}")
+    total = f.w.value(f"load {kind}, ptr {f.w.value(f'getelementptr i8, ptr {totals}, i64 {offset}')}")
+    old = f.w.value(f"load {kind}, ptr {cell}")
+    if combine in REORDERED and dtype.kind == "f":
+        new = f.w.value(f"{REORDERED[combine]} {kind} {old}, {total}")
+    else:
+        new = instruct(f.w, combine, [old, total], dtype, dtype)
+    f.w.do(f"store {kind} {new}, ptr {cell}")
+    f.w.do(f"{counter}.next = add i64 {counter}, 1")
+    more = f.w.value(f"icmp slt i64 {counter}.next, {parts}")
+    f.w.do(f"br i1 {more}, label %{stem}, label %{stem}.done")
+    f.begin(f"{stem}.done")
+
+
+# ------------------------------------------------------------------------------------------------------------- work
+
+_DEAR = {"power": 40, "float_power": 40, "divide": 4, "sqrt": 4, "remainder": 20, "floor_divide": 20, "fmod": 20}
+_CALLED = 8
+"""What a function of the library costs for an element, where it is vectorised."""
+
+
+def _all(block: Iterable[Statement]) -> Iterator[Statement]:
+    for s in block:
+        yield s
+        for inner in s.blocks:
+            yield from _all(inner)
+
+
+def _work(block: Iterable[Statement]) -> int:
+    """About how many cycles statements take."""
+    total = 0
+    for s in block:
+        if isinstance(s, For):
+            total += _work(s.body) * (_UNKNOWN if s.extent.known is None else s.extent.known)
+        elif isinstance(s, If):
+            total += max(_work(s.then), _work(s.otherwise))
+        else:
+            total += 1 + sum(map(_cost, expressions(s)))
+    return total
+
+
+def _cost(x: Expression) -> int:
+    if not isinstance(x, Apply):
+        return 0
+    mine = _DEAR.get(x.name, _CALLED if x.name in LIBRARY else 0)
+    return mine + sum(map(_cost, x.arguments))

@@ -1,0 +1,1 @@
+"""Staging Python functions to graphs, and running the graphs: `jit` and what belongs to it."""

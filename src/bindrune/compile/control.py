@@ -1,0 +1,326 @@
+"""Control flow as operations on graphs: `call` and `branch`, and what they share with loops (`compile.loops`).
+
+Their operands are values, their regions graphs that see nothing else.  A handler answers by making the region of the
+answer from the region of the question: the region is interpreted under a handler of the same kind while that is staged
+(`derive`).  So nothing here knows a rule of calculus, and every transformation of a loop is a loop again.
+
+* ``call(*values; graph)``
+* ``branch(condition, *values; then, otherwise)``: both graphs take the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..core.errors import user_line
+from ..core.handler import evaluate
+from ..core.operation import Elementwise, Structured, Write, spec_of
+from ..graph.dims import Unstageable, is_open, values_in
+from ..graph.graph import STACK_TYPE, Graph, Literal, Type, Value, rename
+from ..graph.interpreter import interpret
+from ..transforms.batch import Batch
+from ..transforms.forward import Forward
+from ..transforms.programs import (
+    LaneAxis,
+    Lanes,
+    Pushed,
+    Runnable,
+    TangentSpace,
+    batch_results,
+    lane_axis,
+    push_results,
+    record_results,
+)
+from ..transforms.reverse import Reverse, guarding
+from .execution import execute
+from .split import Split, split
+from .stacks import EMPTY, put_all, take_all, to_lanes
+from .staging import trace
+from .types import blank, has_tangents, lane_type, tangent_type
+
+__all__ = ["Region", "beside", "branch", "call", "derive", "runnable", "stand_ins", "whole_inputs"]
+
+_T = TypeVar("_T")
+
+
+def runnable(graph: Graph) -> Runnable:
+    """A graph as a program."""
+    return lambda values: interpret(graph, list(values))
+
+
+def derive(graph: Graph, key: Any, make: Callable[[], _T]) -> _T:
+    """What is made of a graph for a purpose, made once."""
+    if key not in graph.derived:
+        graph.derived[key] = make()
+    found: _T = graph.derived[key]
+    return found
+
+
+class Region(Structured):
+    """An operation with graphs among its parameters."""
+
+    __slots__ = ()
+
+    def result_types(self, values: Sequence[Value], params: dict[str, Any]) -> Sequence[Type]:
+        """The types of the results."""
+        raise NotImplementedError
+
+    def staged(self, values: Sequence[Value], params: dict[str, Any]) -> tuple[Any, dict[str, Any], Sequence[Type]]:
+        return self, params, self.result_types(values, params)
+
+    def outside(self, results: Sequence[Value], inner: Sequence[Value], outer: Sequence[Value]) -> list[Type]:
+        """The types of a region's results, whose lengths are in terms of its inputs, in terms of the operands."""
+        found = [v.type for v in results]
+        if is_open([t.shape for t in found]):
+            replacement = dict(zip(inner, outer, strict=True))
+            if not replacement.keys() >= set(values_in([t.shape for t in found])):
+                raise Unstageable(f"{user_line()}: a length is known only inside the {self.name}")
+            found = [t._replace(shape=rename(t.shape, replacement)) for t in found]
+        return found
+
+
+# --------------------------------------------------------------------------------------------------------- call
+
+
+class _Call(Region):
+    """A graph performed as one operation."""
+
+    __slots__ = ()
+
+    def run(self, *values: Any, **params: Any) -> tuple[Any, ...]:
+        return tuple(execute(params["graph"], list(values)))
+
+    def result_types(self, values: Sequence[Value], params: dict[str, Any]) -> Sequence[Type]:
+        graph = params["graph"]
+        return self.outside(graph.outputs, graph.inputs, values)
+
+    def answer_forward(self, handler: Forward, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+        graph = params["graph"]
+        values, tangents = handler.open(operands)
+        active = tuple(i for i, t in enumerate(tangents) if t is not None)
+        found = evaluate(self, [*values, *(tangents[i] for i in active)], {"graph": _pushed(graph, active)})
+        count = len(graph.outputs)
+        return push_results(handler, found[:count], found[count:])
+
+    def answer_reverse(self, handler: Reverse, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+        graph = params["graph"]
+        values, marks = handler.open(operands)
+        active = tuple(i for i, m in enumerate(marks) if m is not None)
+        parts = _halves(graph, active)
+        handler.selects |= parts.selects
+        count = len(graph.outputs)
+        found = evaluate(self, values, {"graph": parts.forward})
+        kept = found[count:]
+
+        def pull(cotangents: Sequence[Any]) -> list[Any]:
+            parts = _halves(graph, active)
+            needed = [values[i] for i in parts.inputs]
+            needed += evaluate(self, needed, {"graph": parts.again})
+            given = [*needed, *kept, *_given(graph.outputs, cotangents)]
+            return list(evaluate(self, given, {"graph": parts.backward}))
+
+        return record_results(handler, found[:count], _known(marks), [spec_of(values[i]) for i in active], pull)
+
+    def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+        values, batched = handler.open(operands)
+        mapped, differs = _mapped(params["graph"], lane_axis(handler), batched)
+        return batch_results(handler, evaluate(self, values, {"graph": mapped}), differs)
+
+
+def _known(marks: Sequence[int | None]) -> list[int]:
+    return [mark for mark in marks if mark is not None]
+
+
+def _given(outputs: Sequence[Value], cotangents: Sequence[Any]) -> list[Any]:
+    """The cotangents of those outputs that have one."""
+    return [
+        TangentSpace(v).zeros() if ct is None else ct
+        for v, ct in zip(outputs, cotangents, strict=True)
+        if has_tangents(v.type)
+    ]
+
+
+def _pushed(graph: Graph, active: tuple[int, ...]) -> Graph:
+    def make() -> Graph:
+        given: list[Type | Value] = [*graph.inputs, *(tangent_type(graph.inputs[i].type) for i in active)]
+        return trace(Pushed(graph.name, runnable(graph), active), given, f"{graph.name}_pushed")
+
+    return derive(graph, ("push", active), make)
+
+
+def _halves(graph: Graph, active: tuple[int, ...]) -> Split:
+    return derive(graph, ("split", active, guarding.get()), lambda: split(runnable(graph), graph.inputs, active))
+
+
+def _mapped(graph: Graph, axis: LaneAxis, batched: Sequence[bool]) -> tuple[Graph, list[bool]]:
+    """A graph for all lanes, and which of its results have a lane axis."""
+
+    def make() -> tuple[Graph, list[bool]]:
+        lanes = Lanes(runnable(graph), batched, axis)
+        given = [lane_type(v.type, axis.size) if b else v for v, b in zip(graph.inputs, batched, strict=True)]
+        return trace(lanes, given, f"{graph.name}_mapped"), lanes.differs
+
+    return derive(graph, ("map", axis.size, axis.name, tuple(batched)), make)
+
+
+call = _Call("call")
+
+# ------------------------------------------------------------------------------------------------------- branch
+
+
+class _Branch(Region):
+    """One of two graphs, by a condition."""
+
+    __slots__ = ()
+
+    def run(self, *values: Any, **params: Any) -> tuple[Any, ...]:
+        condition, *rest = values
+        return tuple(interpret(params["then" if condition else "otherwise"], rest))
+
+    def result_types(self, values: Sequence[Value], params: dict[str, Any]) -> Sequence[Type]:
+        side = params["then"]
+        return self.outside(side.outputs, side.inputs, values[1:])
+
+    def answer_forward(self, handler: Forward, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+        (condition, *values), (_, *tangents) = handler.open(operands)
+        active = tuple(i for i, t in enumerate(tangents) if t is not None)
+        pushed = {name: _pushed(side, active) for name, side in params.items()}
+        found = evaluate(self, [condition, *values, *(tangents[i] for i in active)], pushed)
+        count = len(params["then"].outputs)
+        return push_results(handler, found[:count], found[count:])
+
+    def answer_reverse(self, handler: Reverse, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+        """Each side has a stack of its own for its residuals: lanes may take both."""
+        (condition, *values), (_, *marks) = handler.open(operands)
+        active = tuple(i for i, m in enumerate(marks) if m is not None)
+        then, outputs = params["then"], params["then"].outputs
+        count = len(outputs)
+        forward = {name: _keeping(side, active, count, side is then) for name, side in params.items()}
+        handler.selects |= any(_halves(side, active).selects for side in params.values())
+        *found, kept, others = evaluate(self, [condition, *values], forward)
+
+        def pull(cotangents: Sequence[Any]) -> list[Any]:
+            backward = {name: _returning(side, active, count, side is then) for name, side in params.items()}
+            given = _given(outputs, cotangents)
+            return list(evaluate(self, [condition, kept, others, *values, *given], backward))
+
+        return record_results(handler, found, _known(marks), [spec_of(values[i]) for i in active], pull)
+
+    def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+        (condition, *values), (differs, *batched) = handler.open(operands)
+        sides = {name: _mapped(side, lane_axis(handler), batched) for name, side in params.items()}
+        flags = [differs or any(both) for both in zip(*(flags for _, flags in sides.values()), strict=True)]
+        graphs = {name: _in_lanes(side, flags, given, handler.size) for name, (side, given) in sides.items()}
+        if not differs:
+            return batch_results(handler, evaluate(self, [condition, *values], graphs), flags)
+        found = [
+            self.of_some(running, values, batched, side)
+            for running, side in ((condition, graphs["then"]), (np.logical_not(condition), graphs["otherwise"]))
+        ]
+        likes = zip(*(side.outputs for side in graphs.values()), strict=True)
+        chosen = zip(likes, *found, strict=True)
+        return batch_results(handler, [_either(condition, like, a, b) for like, a, b in chosen])
+
+    def of_some(self, running: Any, values: Sequence[Any], batched: Sequence[bool], side: Graph) -> Sequence[Any]:
+        """A side for some of the lanes, perhaps none."""
+        if all(isinstance(node.op, Elementwise) and node.op.name in TOTAL for node in side.nodes):
+            found: Sequence[Any] = evaluate(call, values, {"graph": side})
+            return found
+        nothing = derive(side, "nothing", lambda: _nothing(side))
+        given = stand_ins(running, values, batched, derive(side, "whole", lambda: whole_inputs(side)))
+        return evaluate(self, [np.any(running), *given], {"then": side, "otherwise": nothing})  # type: ignore[no-any-return]
+
+
+def _keeping(side: Graph, active: tuple[int, ...], count: int, first: bool) -> Graph:
+    """The forward half of a side, with its residuals on the first or the second of two stacks."""
+    halves = _halves(side, active)
+
+    def program(values: Sequence[Any]) -> list[Any]:
+        found = interpret(halves.forward, list(values))
+        kept = put_all(EMPTY, found[count:])
+        return [*found[:count], *((kept, EMPTY) if first else (EMPTY, kept))]
+
+    return derive(side, ("keeping", active, first), lambda: trace(program, halves.forward.inputs, side.name))
+
+
+def _returning(side: Graph, active: tuple[int, ...], count: int, first: bool) -> Graph:
+    """The backward half of a side, which takes its residuals from the first or the second of two stacks."""
+    halves = _halves(side, active)
+    inputs, outputs = halves.forward.inputs, halves.forward.outputs
+
+    def program(given: Sequence[Any]) -> list[Any]:
+        stack = given[0] if first else given[1]
+        values, rest = given[2 : 2 + len(inputs)], given[2 + len(inputs) :]
+        needed = {inputs[i]: values[i] for i in halves.inputs}
+        needed |= zip(halves.again.outputs, interpret(halves.again, [*needed.values()]), strict=True)
+        _, kept = take_all(stack, outputs[count:], needed)
+        return interpret(halves.backward, [*needed.values(), *kept, *rest])
+
+    cts = [tangent_type(v.type) for v in outputs[:count] if has_tangents(v.type)]
+    key = ("returning", active, first, guarding.get())
+    return derive(side, key, lambda: trace(program, [STACK_TYPE, STACK_TYPE, *inputs, *cts], side.name))
+
+
+def _in_lanes(side: Graph, flags: Sequence[bool], given: Sequence[bool], size: int) -> Graph:
+    """A side with a lane axis in those of its results that are flagged, where some are given with one."""
+    if list(flags) == list(given):
+        return side
+
+    def program(values: Sequence[Any]) -> list[Any]:
+        found = interpret(side, list(values))
+        return [to_lanes(v, size) if f and not g else v for v, f, g in zip(found, flags, given, strict=True)]
+
+    return derive(side, ("in lanes", tuple(flags), size), lambda: trace(program, side.inputs, side.name))
+
+
+def _nothing(side: Graph) -> Graph:
+    """A side of which nobody looks at the results."""
+    return trace(lambda values: [blank(v.type) for v in side.outputs], side.inputs, side.name)
+
+
+def _either(condition: Any, like: tuple[Value, Value], then: Any, otherwise: Any) -> Any:
+    """The result of either side for each lane; of a stack that only one side pushes to, that one."""
+    if like[0].type == STACK_TYPE:
+        return otherwise if isinstance(like[0], Literal) else then
+    return np.where(beside(condition, then), then, otherwise)
+
+
+branch = _Branch("branch")
+
+# -------------------------------------------------------------------------------------------- lanes that do not run
+
+TOTAL = frozenset(
+    "add subtract multiply negative absolute sign square maximum minimum where equal not_equal less less_equal greater "
+    "greater_equal logical_and logical_or logical_not logical_xor sin cos tanh arctan conjugate".split()
+)
+"""Elementwise operations that are defined everywhere: lanes may perform them that do not need them."""
+
+
+def stand_ins(running: Any, values: Sequence[Any], batched: Sequence[bool], whole: Sequence[bool]) -> list[Any]:
+    """Values for all lanes, where those that do not run have those of one that does.
+
+    So nothing goes wrong in them that does not go wrong in the other.  Arrays that are only read by index stay.
+    """
+    replaced = [b and w for b, w in zip(batched, whole, strict=True)]
+    size = np.shape(running)[0]
+    if not size or not any(replaced):
+        return list(values)
+    source = np.where(running, np.arange(size), np.argmax(running))
+    return [np.take(v, source, 0) if r else v for v, r in zip(values, replaced, strict=True)]
+
+
+def whole_inputs(graph: Graph) -> list[bool]:
+    """Which inputs of a graph for all lanes a program reads as a whole, or are one number a lane."""
+    read: set[Value] = set()
+    for node in graph.nodes:
+        by_index = node.op.name == "getitem" or isinstance(node.op, Write)
+        read.update(node.operands[1:] if by_index else () if node.regions else node.operands)
+    return [v.type != STACK_TYPE and (v in read or v.ndim == 1) for v in graph.inputs]
+
+
+def beside(condition: Any, value: Any) -> Any:
+    """A condition for each lane, to be broadcast against a value with a lane axis."""
+    return np.reshape(condition, (-1, *(1,) * (np.ndim(value) - 1)))

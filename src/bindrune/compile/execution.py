@@ -1,0 +1,67 @@
+"""What runs a graph on plain arrays: the native backend, or the interpreter.
+
+The interpreter performs the graph as it was staged, operation by operation, with NumPy; it is the reference.  The
+native backend optimises the graph and compiles it to machine code.  ``BINDRUNE_BACKEND`` chooses for a process, and
+`jit(backend=...)` for a function.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..graph.graph import Graph
+from ..graph.interpreter import interpret
+from ..graph.passes.optimize import optimize
+
+__all__ = ["BACKENDS", "execute"]
+
+
+def _interpreted(graph: Graph) -> Callable[[list[Any]], list[Any]]:
+    def run(values: list[Any]) -> list[Any]:
+        given = list(values)
+        found = interpret(graph, given)
+        _own(found, values)
+        return found
+
+    return run
+
+
+BACKENDS: dict[str, str] = {"native": "backends.native.executable"}
+"""The backends beside the interpreter: for each the module whose `compile_graph` makes an executable of a graph."""
+
+
+def _compiled(graph: Graph, name: str) -> Callable[[list[Any]], list[Any]]:
+    if name == "interpreter":
+        return _interpreted(graph)
+    if name not in BACKENDS:
+        raise ValueError(f"br.jit: there is no backend {name!r}; there are interpreter, {', '.join(BACKENDS)}")
+    package = __package__.rpartition(".")[0]
+    module = importlib.import_module(f"{package}.{BACKENDS[name]}")
+    run: Callable[[list[Any]], list[Any]] = module.compile_graph(optimize(graph)).run
+    return run
+
+
+def execute(graph: Graph, values: list[Any], backend: str | None = None) -> list[Any]:
+    """The outputs of a graph for plain arrays and numbers; arrays among them own their memory."""
+    name = backend or os.environ.get("BINDRUNE_BACKEND", "interpreter")
+    key = ("backend", name)
+    run = graph.derived.get(key)
+    if run is None:
+        run = graph.derived[key] = _compiled(graph, name)
+    found: list[Any] = run(values)
+    return found
+
+
+def _own(results: list[Any], given: Sequence[Any]) -> None:
+    """Results own their memory: what is an argument, a view or another result is copied."""
+    seen = {id(v) for v in given}
+    for i, v in enumerate(results):
+        if isinstance(v, np.ndarray):
+            if v.base is not None or id(v) in seen:
+                results[i] = v = v.copy()
+            seen.add(id(v))

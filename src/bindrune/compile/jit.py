@@ -1,0 +1,304 @@
+"""`jit`: a function staged to a graph on its first call for a signature, and run from the graph afterwards.
+
+For one signature there may be several *paths*, told apart by the guards in their graphs; a call takes the first whose
+guards hold, and stages another where none does.  A path also remembers what the function captured: arrays are read at
+each call, and where anything else is not what it was the function is staged again.
+
+Whatever cannot be staged runs as it would without `jit`; `explain` says what, where and why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from ..core.errors import (
+    BindruneError,
+    EscapedValueError,
+    TracedConditionError,
+    UnreachableError,
+    for_users,
+    warn_user,
+)
+from ..graph.dims import Unstageable
+from ..graph.graph import Graph
+from ..transforms.calls import Decorated
+from .effects import AssumptionFailed, GuardFailed, NanFound
+from .path import Path, record
+from .signature import Signature, Statics
+from .witnesses import Now
+
+__all__ = ["Jit", "disable_jit", "jit"]
+
+_MOST_PATHS = 64
+"""Of one signature; a function that decides by ever new values is not worth staging."""
+_MOST_FAILURES = 3
+"""After so many it is not tried again."""
+_OF_STAGING = (EscapedValueError, TracedConditionError, UnreachableError)
+"""Errors that plain Python does not have, because it has no stand-ins."""
+_SHAPES = 3
+"""After so many shapes of one rank a function is told about `dynamic`."""
+
+_NAN = "a derivative is not a number in this call, and zeros are kept zero"
+
+_disabled: ContextVar[bool] = ContextVar("disabled", default=False)
+
+
+@contextmanager
+def disable_jit(disable: bool = True) -> Any:
+    """Within this context functions under `jit` run as plain Python.
+
+    >>> import numpy as np, bindrune as br
+    >>> with br.disable_jit():
+    ...     br.jit(lambda x: x + 1)(np.ones(2))
+    array([2., 2.])
+    """
+    token = _disabled.set(disable)
+    try:
+        yield
+    finally:
+        _disabled.reset(token)
+
+
+class Stats:
+    """What has become of the calls of one function under `jit`.
+
+    Attributes:
+        stagings: how often it was staged.
+        hits: how many calls ran a graph that was there.
+        guards: how many values its staging was decided by.
+        eager: how many calls ran as plain Python, because the function could not be staged.
+        reasons: why it was staged, each time.
+    """
+
+    def __init__(self) -> None:
+        self.stagings = 0
+        self.hits = 0
+        self.guards = 0
+        self.eager = 0
+        self.reasons: list[str] = []
+
+    def __repr__(self) -> str:
+        counts = f"stagings={self.stagings}, hits={self.hits}, guards={self.guards}, eager={self.eager}"
+        return f"Stats({counts}, reasons={self.reasons})"
+
+
+class Jit(Decorated):
+    """`jit`."""
+
+    transformation = "jit"
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        static_argnums: Any = (),
+        static_argnames: Any = (),
+        dynamic: bool = False,
+        donate_argnums: Any = (),
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(function)
+        self.original = function
+        """What is staged; `function` is that, or lifted for a transformation around the call."""
+        self.statics = Statics(function, static_argnums, static_argnames)
+        self.dynamic = dynamic
+        self.donated = (donate_argnums,) if isinstance(donate_argnums, int) else tuple(donate_argnums)
+        self.backend = backend
+        self.opened: set[Any] = set()
+        """Captured numbers that have changed, and therefore are inputs."""
+        self._paths: dict[Any, list[Path]] = {}
+        self._closed: set[Any] = set()
+        """Signatures for which lengths are taken as they are."""
+        self.meets_nan: set[Any] = set()
+        """Signatures for which derivatives were not numbers."""
+        self._stats = Stats()
+        self._ranks: Counter[Any] = Counter()
+        self._failures: Counter[Any] = Counter()
+        """By signature how often it could not be staged."""
+
+    @for_users
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        if _disabled.get():
+            return self.function(*arguments, **keywords)
+        signature = Signature(self.statics, arguments, keywords, self.dynamic)
+        key = signature.closed if signature.key in self._closed else signature.key
+        paths = self._paths.get(key)
+        if paths is None:
+            paths = self._paths[key] = []
+        reason = ""
+        if self._failures[key] >= _MOST_FAILURES:
+            return self._plainly(signature)
+        for i, path in enumerate(paths):
+            try:
+                now = path.look()
+                if now.stale:
+                    reason = now.stale
+                    continue
+                result = self._run(path, signature, now)
+            except Unstageable:
+                # A transformation around the call needs what the graph does not have.
+                return self._plainly(signature)
+            except GuardFailed as failed:
+                reason = f"a value is {failed.found!r} in this call, and Python decides by it"
+                if isinstance(failed, NanFound):
+                    reason = _NAN
+                    self.meets_nan.add(signature.key)
+                if isinstance(failed, AssumptionFailed):
+                    reason = "a slice reaches beyond its array in this call"
+                    self._closed.add(signature.key)
+                continue
+            if i:
+                paths.insert(0, paths.pop(i))
+            self._stats.hits += 1
+            return result
+        if len(paths) >= _MOST_PATHS:
+            return self._plainly(signature)
+        return self._stage_and_run(signature, reason)
+
+    def _plainly(self, signature: Signature) -> Any:
+        """The result without staging."""
+        self._stats.eager += 1
+        return self.function(*signature.arguments, **signature.keywords)
+
+    def _run(self, path: Path, signature: Signature, now: Now) -> Any:
+        """The result by a path.  Errors are raised by plain Python, whose traceback and effects are the user's."""
+        if path.is_confused(signature, now):
+            return self._plainly(signature)
+        try:
+            return path.run(signature, now)
+        except Exception as error:
+            if path.shows:
+                raise
+            result = self._plainly(signature)
+            warn_user(f"{self}: the program raised {error!r}, which plain Python does not", RuntimeWarning)
+            return result
+
+    def _stage_and_run(self, signature: Signature, reason: str) -> Any:
+        self._stats.reasons.append(reason or self._novelty(signature))
+        self._stats.stagings += 1
+        for open_lengths in (True, False):
+            if open_lengths and signature.key in self._closed:
+                continue
+            try:
+                path = record(self, signature, self.dynamic and open_lengths, open_lengths)
+            except Unstageable as refused:
+                self._stats.reasons[-1] += f"; {refused}"
+                self._closed.add(signature.key)
+                continue
+            except Exception as error:
+                if isinstance(error, BindruneError) and not isinstance(error, _OF_STAGING):
+                    raise
+                self._stats.reasons[-1] += f"; {type(error).__name__} while it was staged: {error}"
+                break
+            self._stats.guards += path.guards
+            try:
+                result = self._run(path, signature, path.look())
+            except AssumptionFailed:
+                self._closed.add(signature.key)
+                continue
+            except NanFound:
+                self.meets_nan.add(signature.key)
+                return self._stage_and_run(signature, _NAN)
+            except Unstageable as refused:
+                self._stats.reasons[-1] += f"; {refused}"
+                break
+            self._paths.setdefault(signature.key if open_lengths else signature.closed, []).insert(0, path)
+            return result
+        result = self._plainly(signature)
+        self._failures[signature.closed if signature.key in self._closed else signature.key] += 1
+        return result
+
+    def _novelty(self, signature: Signature) -> str:
+        """Why a signature is staged that has not been met before."""
+        if len(self._paths) == 1:
+            return "the first call"
+        ranks = tuple((len(t.shape), t.dtype) for t in signature.types)
+        self._ranks[ranks] += 1
+        if self._ranks[ranks] == _SHAPES and not self.dynamic:
+            warn_user(
+                f"{self}: staged for {_SHAPES + 1} shapes of the same rank; br.jit(f, dynamic=True) stages once for "
+                "all leading lengths",
+                UserWarning,
+            )
+        return f"arguments of new types: {', '.join(f'{t.dtype}{list(t.shape)}' for t in signature.types)}"
+
+    def stats(self) -> Stats:
+        """How often the function was staged and why, and how many calls found a graph."""
+        return self._stats
+
+    @for_users
+    def explain(self, *arguments: Any, **keywords: Any) -> str:
+        """What becomes of each statement for these arguments: staged, unrolled or guarded, and why.
+
+        Returns:
+            A text with a line for each line of the function that was decided about.
+        """
+        signature = Signature(self.statics, arguments, keywords, self.dynamic)
+        try:
+            path = record(self, signature, self.dynamic, signature.key not in self._closed)
+        except Unstageable as refused:
+            return f"{self}: runs as plain Python, because\n  {refused}"
+        return path.report(str(self))
+
+    def graph(self, *arguments: Any, **keywords: Any) -> Graph:
+        """The graph for these arguments."""
+        signature = Signature(self.statics, arguments, keywords, self.dynamic)
+        return record(self, signature, self.dynamic, True).graph
+
+    def clear(self) -> None:
+        """Forget everything that was staged."""
+        self._paths.clear()
+
+
+def jit(
+    f: Callable[..., Any] | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    dynamic: bool = False,
+    donate_argnums: int | Sequence[int] = (),
+    backend: str | None = None,
+) -> Any:
+    """Compile a function: the same results, faster.
+
+    Python's control flow on traced values becomes control flow of the program; loops stay loops.  What cannot be
+    staged is unrolled, or decided for the call at hand and guarded, and runs correctly all the same.
+
+    Args:
+        f: a function of NumPy arrays, numbers and trees of them.  Without it a decorator is returned.
+        static_argnums: positions of arguments that are taken by value; they need a hash.
+        static_argnames: the same by name.
+        dynamic: whether leading lengths of arrays are left open, so that one graph serves all of them.
+        donate_argnums: positions of arguments whose memory may be reused, because the caller does not need them.
+        backend: ``"native"`` (machine code) or ``"interpreter"`` (the graph performed by NumPy); by default what
+            ``BINDRUNE_BACKEND`` in the environment says, else native.
+
+    Returns:
+        A function like `f`, with the methods `stats()` and `explain(*arguments)`.
+
+    Raises:
+        StaticArgumentError: a static argument has no hash.
+
+    >>> import numpy as np, bindrune as br
+    >>> @br.jit
+    ... def halvings(x):
+    ...     n = 0
+    ...     while x > 1:
+    ...         x, n = x / 2, n + 1
+    ...     return n
+    >>> halvings(10.0), halvings(1000.0), halvings.stats().stagings
+    (4, 10, 1)
+    """
+    if f is None:
+        return lambda function: jit(
+            function,
+            static_argnums=static_argnums,
+            static_argnames=static_argnames,
+            dynamic=dynamic,
+            donate_argnums=donate_argnums,
+            backend=backend,
+        )
+    return Jit(f, static_argnums, static_argnames, dynamic, donate_argnums, backend)

@@ -1,0 +1,248 @@
+"""One way through a function: a graph, where its inputs come from, and where its outputs go.
+
+Besides arguments and results, a function reads what it captures and changes what it is given.  Captured arrays are
+inputs; everything else it read is remembered, and compared at each call.  What it changes (arrays, items, attributes,
+global variables) follows the results among the outputs, and is put in its place after each run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.array import Array
+from ..core.errors import UnsupportedError, user_line
+from ..core.handler import evaluate
+from ..core.protocol import hooks
+from ..graph.dims import linear
+from ..graph.graph import PYTHON, Graph, Type
+from ..lift.session import Session
+from ..lift.stager import current
+from ..transforms.calls import as_leaf, overlap
+from .aliases import SharedWriteFound, Sharing
+from .changes import Change, Changes, duplicated
+from .control import call
+from .effects import GuardFailed, assume, check, expect, guard, shown
+from .execution import execute
+from .recipes import Recipe
+from .regions import RegionStager
+from .signature import Signature
+from .staging import Staging
+from .witnesses import Now, Witnesses
+
+__all__ = ["Path", "record"]
+
+
+class Path:
+    """One staged way.
+
+    Attributes:
+        graph: from the arguments' leaves, lengths that are open, and captured arrays to results and changes.
+        guards: how many values it was decided by.
+        shows: whether it does something that others see while it runs.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        lengths: Sequence[tuple[int, int]],
+        held: Sequence[Any],
+        captured: Sequence[Any],
+        result: Recipe,
+        written: Sequence[int],
+        changes: Sequence[tuple[Change, Recipe]],
+        notes: Sequence[tuple[str, str, str]],
+        witnesses: Witnesses,
+        backend: str | None,
+    ) -> None:
+        self.backend = backend
+        self.graph = graph
+        self.guards = sum(node.op is guard for node in graph.nodes)
+        self.shows = _shows(graph)
+        self._lengths = lengths
+        self._held = held
+        self._captured = captured
+        self._result = result
+        self._written = written
+        self._changes = changes
+        self._notes = notes
+        self._witnesses = witnesses
+
+    def look(self) -> Now:
+        """What the function captures, as it is now."""
+        return self._witnesses.now()
+
+    def run(self, signature: Signature, now: Now) -> Any:
+        """The result for some arguments, after the function's changes were made."""
+        leaves = signature.leaves
+        lengths = [np.shape(leaves[i])[axis] for i, axis in self._lengths]
+        values = [*map(as_leaf, leaves), *lengths, *now.of(self._held)]
+        waiting: list[Callable[[], None]] = []
+        token = shown.set(waiting) if self.shows and self.guards else None
+        try:
+            if any(isinstance(v, Array) for v in values):
+                found = list(evaluate(call, values, {"graph": self.graph}))
+            else:
+                found = execute(self.graph, values, self.backend)
+        except GuardFailed:
+            waiting.clear()
+            raise
+        finally:
+            if token is not None:
+                shown.reset(token)
+            for show in waiting:
+                show()
+        outputs = iter(found)
+        result = self._result.make(outputs)
+        given = self._given(signature, now)
+        for target in self._written:
+            given[target][...] = next(outputs)
+        for change, recipe in self._changes:
+            change.locate(signature.arguments, signature.keywords).set(recipe.make(outputs, given))
+        return result
+
+    def _given(self, signature: Signature, now: Now) -> list[Any]:
+        """What the function is given: leaves of its arguments, and what it captures."""
+        return [*signature.leaves, *now.of(self._captured)]
+
+    def is_confused(self, signature: Signature, now: Now) -> bool:
+        """Whether the function changes what in this call stands at another place too, which no graph tells apart."""
+        if self._written:
+            given = self._given(signature, now)
+            if any(overlap(given[t], v) for t in self._written for i, v in enumerate(given) if i != t):
+                return True
+        return any(change.way for change, _ in self._changes) and duplicated(signature.arguments, signature.keywords)
+
+    def shapes(self, describe: Callable[[Type], Any]) -> Any:
+        """The result with a description of each leaf that is computed."""
+        return self._result.described(iter([v.type for v in self.graph.outputs]), describe)
+
+    def report(self, name: str) -> str:
+        """What was staged, unrolled and guarded, a line each."""
+        lines = [f"{name}: {self.graph.size()} operations"]
+        kinds = {
+            "loop": "for: staged as a loop",
+            "while_": "while: staged as a loop",
+            "branch": "if: staged as a branch",
+        }
+        seen: dict[str, None] = {}
+
+        def visit(graph: Graph) -> None:
+            for node in graph.nodes:
+                if node.op.name in kinds:
+                    seen[f"  {node.line}: {kinds[node.op.name]}"] = None
+                elif node.op is guard:
+                    seen[
+                        f"  {node.line}: guarded; calls with another value than {node.params['expected']!r} stage again"
+                    ] = None
+                for region in node.regions.values():
+                    visit(region)
+
+        visit(self.graph)
+        for line, what, reason in self._notes:
+            seen[f"  {line}: {what}: left to Python, because {reason}"] = None
+        return "\n".join([*lines, *seen])
+
+
+def record(jit: Any, signature: Signature, dynamic: bool, open_lengths: bool) -> Path:
+    """Stage a function for a signature."""
+    try:
+        return _record(jit, signature, dynamic, open_lengths, Sharing())
+    except SharedWriteFound:
+        return _record(jit, signature, dynamic, open_lengths, Sharing(strict=True))
+
+
+def _record(jit: Any, signature: Signature, dynamic: bool, open_lengths: bool, sharing: Sharing) -> Path:
+    stage = Staging(jit, known={})
+    stage.open_lengths = open_lengths
+    stage.takes_numbers = signature.key not in jit.meets_nan
+    session = Session(rewrites=True)
+    changes = Changes()
+    witnesses = session.watch = Witnesses(stage, changes, jit.opened)
+    lengths: list[tuple[int, int]] = []
+    types = list(signature.types)
+    if dynamic:
+        types, lengths = _open(stage, types)
+    cells = [stage.input(t, as_leaf(v)) for t, v in zip(types, signature.leaves, strict=True)]
+    stage.inputs = stage.inputs[len(lengths) :] + stage.inputs[: len(lengths)]
+    for (i, axis), value in zip(lengths, stage.inputs[len(cells) :], strict=True):
+        stage.known[value] = np.shape(signature.leaves[i])[axis]  # type: ignore[index]
+    notes: list[tuple[str, str, str]] = []
+
+    def note(what: str, reason: str) -> None:
+        line, why = _placed(reason)
+        notes.append((line, what, why))
+
+    stager = RegionStager(stage, note, sharing, session)
+    arguments, keywords = signature.rebuild(cells, session)
+    changes.see_arguments(arguments, keywords)
+    token = current.set(stager)
+    try:
+        function = session.lift(jit.original)
+        result = function(*arguments, **keywords)
+        if inspect.isgenerator(result) or inspect.iscoroutine(result):
+            raise UnsupportedError(
+                f"{jit}: a generator or coroutine is not staged; return a list or a tuple of its items instead"
+            )
+        sharing.refuse_writes()
+        outputs: list[Array] = []
+        recipe = Recipe(result, outputs, session)
+        captured = [array for array, _, _ in session.arrays]
+        known = [*cells, *(cell for _, cell, _ in session.arrays)]
+        written = [i for i, cell in enumerate(known) if cell._version]
+        outputs += [known[i] for i in written]
+        given = {id(cell): i for i, cell in enumerate(known)}
+        made = [(c, Recipe(c.value, outputs, session, given)) for c in changes.found(session)]
+        values = [stage.take(v) for v in outputs]
+    finally:
+        current.reset(token)
+        changes.restore()
+        session.close()
+        stage.end()
+    graph = stage.finish(values, getattr(jit.original, "__name__", "main"))
+    held = [stage.outside[v] for v in graph.inputs[len(types) + len(lengths) :]]
+    return Path(graph, lengths, held, captured, recipe, written, made, notes, witnesses, jit.backend)
+
+
+def _shows(graph: Graph) -> bool:
+    """Whether a graph prints, or calls the host for what it does."""
+    return any(
+        (node.op.effect and node.op not in (guard, check, assume, expect)) or any(map(_shows, node.regions.values()))
+        for node in graph.nodes
+    )
+
+
+def _refuse_drawing(name: str) -> None:
+    """NumPy's generators draw when the function is staged, and never again."""
+    if current.get() is not None:
+        raise UnsupportedError(
+            f"{user_line()}: np.random's {name} inside a function under br.jit would draw once and stay the same. Draw "
+            "outside and pass the numbers as an argument, or use br.random with a key that is an argument."
+        )
+
+
+hooks.drawing = _refuse_drawing
+
+
+def _placed(reason: str) -> tuple[str, str]:
+    line, _, why = reason.partition(": ")
+    return (line, why) if why else ("", reason)
+
+
+def _open(stage: Staging, types: Sequence[Type]) -> tuple[list[Type], list[tuple[int, int]]]:
+    """Types whose leading lengths are values of the program; equal ones are one."""
+    known: dict[Any, Any] = {}
+    lengths: list[tuple[int, int]] = []
+    found = []
+    for i, t in enumerate(types):
+        if t.shape and isinstance(t.shape[0], int) and t.shape[0] > 1:
+            if t.shape[0] not in known:
+                cell = stage.input(Type((), np.dtype(int), PYTHON))
+                known[t.shape[0]] = linear({cell._value: 1}, 0)
+                lengths.append((i, 0))
+            t = t._replace(shape=(known[t.shape[0]], *t.shape[1:]))
+        found.append(t)
+    return found, lengths

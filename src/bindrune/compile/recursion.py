@@ -1,0 +1,357 @@
+"""Recursion whose depth depends on traced values: a graph that calls itself.
+
+A function that is called again with arguments of the same types, and the same in everything else, while it is being
+staged would be staged for ever.  Its body is then staged once as a graph of its own, in which the calls inside are
+``recur``: they run the graph that they are part of.  What the calls return is found from the sides of branches that
+return without calling; then the body is tried again until the types of its results are settled.
+
+A derivative of the graph has calls of the derivative inside: it is under way while it is made (`_under_way`).
+
+Refused: a recursion that changes what it captures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..core import trees
+from ..core.array import Array
+from ..core.errors import user_line
+from ..core.handler import evaluate, perform
+from ..core.operation import spec_of
+from ..graph.dims import Unstageable
+from ..graph.graph import STACK_TYPE, Graph, Type, Value
+from ..graph.interpreter import interpret
+from ..ops.views import is_concrete
+from ..transforms.batch import Batch
+from ..transforms.forward import Forward
+from ..transforms.programs import (
+    Lanes,
+    Pushed,
+    TangentSpace,
+    batch_results,
+    lane_axis,
+    push_results,
+    record_results,
+)
+from ..transforms.reverse import Reverse, guarding
+from .control import Region, call, derive, runnable
+from .split import Split, split
+from .stacks import EMPTY, put_all, take_all, to_lanes
+from .staging import Staging, trace, type_of_cell
+from .types import has_tangents, joined_type, lane_type, settle, tangent_type
+from .world import World
+
+__all__ = ["Recursions", "Unknown"]
+
+_TRIALS = 8
+_FEW = 8
+"""How often a function may call itself with other numbers before these are traced."""
+
+
+class Itself:
+    """The graph that a call inside it stands for, known when it is finished."""
+
+    def __init__(self) -> None:
+        self.graph: Graph | None = None
+        self.derived: dict[Any, Itself] = {}
+
+    def finished(self) -> Graph:
+        """The graph."""
+        assert self.graph is not None
+        return self.graph
+
+    def __repr__(self) -> str:
+        return "<the graph around>"
+
+
+class Unknown(BaseException):
+    """A call inside a recursion returns what nobody knows yet: the side of a branch it stands on has no say."""
+
+
+class _Again(BaseException):
+    """A function under way is called again: with arguments of the same types, or all too often with other numbers."""
+
+    def __init__(self, key: Any) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class _Wider(BaseException):
+    """A call inside a recursion has an argument of a more general type than was taken."""
+
+
+class _Call:
+    """A function that is being staged.
+
+    Attributes:
+        itself: what calls inside it stand for; None while it is not known to be a recursion.
+        is_traced: tells the arguments that are inputs of the graph.
+        types: theirs.
+        results: the structure of what it returns, the types, and which arguments it writes; None at first.
+        captured: the arrays it reads beside its arguments.
+    """
+
+    def __init__(self, itself: Itself | None = None, is_traced: Callable[[Any], bool] = bool) -> None:
+        self.itself = itself
+        self.is_traced = is_traced
+        self.types: list[Type] = []
+        self.results: tuple[Any, list[Type], list[int]] | None = None
+        self.captured: list[Array] = []
+
+    def again(self, leaves: Sequence[Any]) -> Any:
+        """A call inside: of arguments that bring its types to what they have in common with these."""
+        given = [v for v in leaves if self.is_traced(v)]
+        joined = [joined_type(t, type_of_cell(v), "an argument") for t, v in zip(self.types, given, strict=True)]
+        if joined != self.types:
+            self.types, self.results = joined, None
+            raise _Wider
+        if self.results is None:
+            raise Unknown
+        return self.perform(recur, given, {"graph": self.itself, "types": self.results[1]})
+
+    def perform(self, op: Any, given: Sequence[Any], params: dict[str, Any]) -> Any:
+        """The result of a call with these arguments, some of which it writes."""
+        assert self.results is not None
+        structure, types, written = self.results
+        settled = [settle(v, t) for v, t in zip(given, self.types, strict=True)]
+        found = perform(op, (*settled, *self.captured), params)
+        count = len(types) - len(written)
+        for i, content in zip(written, found[count:], strict=True):
+            given[i].assign(content)
+        return trees.unflatten(structure, list(found[:count]))
+
+
+class Recursions:
+    """The functions that are being staged, by what tells their calls apart.
+
+    Numbers of Python's are taken as they are, until a function has called itself a few times with other ones; then they
+    become traced as well.
+    """
+
+    def __init__(self, attempt: Callable[..., Any]) -> None:
+        self._attempt = attempt
+        """Tries a body under a handler of its own (see `compile.regions`)."""
+        self._calls: dict[Any, _Call] = {}
+        self._depths: Counter[Any] = Counter()
+        self._unrolled: set[Any] = set()
+
+    def call(self, body: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """A call of a function that calls itself."""
+        leaves, structure = trees.flatten((arguments, keywords))
+        if not any(isinstance(v, Array) and not is_concrete(v) for v in leaves):
+            return body(*arguments, **keywords)
+        closure = tuple(id(cell) for cell in body.__closure__ or ())
+        key = (body.__code__, closure, structure, tuple(map(_known, leaves)))
+        family = (body.__code__, closure, structure, tuple(0 if _is_number(v) else _known(v) for v in leaves))
+        for known in (self._calls.get(family), self._calls.get(key)):
+            if known is not None:
+                if known.itself is None:
+                    raise _Again(key)
+                return known.again(leaves)
+        if self._depths[family] >= _FEW and family not in self._unrolled:
+            raise _Again(family)
+        state = [(a, a._handler, a._value, a._mark, a._version) for a in World((), [body, *leaves]).arrays]
+        self._calls[key] = _Call()
+        self._depths[family] += 1
+        try:
+            return body(*arguments, **keywords)
+        except _Again as met:
+            again = met.key
+            if again != key and (again != family or self._depths[family] > 1):
+                raise
+        finally:
+            del self._calls[key]
+            self._depths[family] -= 1
+        for array, handler, value, mark, version in state:
+            array._handler, array._value, array._mark, array._version = handler, value, mark, version
+        if again == key:
+            return self._stage(key, body, leaves, structure, _is_cell)
+        try:
+            return self._stage(family, body, leaves, structure, _is_number)
+        except Unstageable:
+            self._unrolled.add(family)
+            return body(*arguments, **keywords)
+
+    def _stage(
+        self, key: Any, body: Any, leaves: Sequence[Any], structure: Any, is_traced: Callable[[Any], bool]
+    ) -> Any:
+        under_way = self._calls[key] = _Call(Itself(), is_traced)
+        assert under_way.itself is not None
+        given = [v for v in leaves if is_traced(v)]
+        under_way.types = [type_of_cell(v) for v in given]
+        try:
+            for _ in range(_TRIALS):
+                try:
+                    found = self._try(body, leaves, structure, under_way)
+                except _Wider:
+                    continue
+                if found is not None:
+                    under_way.itself.graph = found
+                    return under_way.perform(call, given, {"graph": found})
+        except Unknown:
+            raise Unstageable(f"{user_line()}: a recursion that never returns") from None
+        finally:
+            del self._calls[key]
+        raise Unstageable(f"{user_line()}: the types of what a recursion returns do not settle")
+
+    def _try(self, body: Any, leaves: Sequence[Any], structure: Any, under_way: _Call) -> Graph | None:
+        """Stage the body; the graph, if results and captured arrays were what they were taken to be."""
+        world = World((), [body])
+        given: list[Any] = []
+        sources: dict[Value, Array] = {}
+
+        def run(*cells: Any) -> Any:
+            sources.update({a._value: a for a in world.arrays if a._handler.symbolic})
+            given[:] = cells
+            rest = iter(cells)
+            filled = [next(rest) if under_way.is_traced(v) else v for v in leaves]
+            arguments, keywords = trees.unflatten(structure, filled)
+            return body(*arguments, **keywords)
+
+        trial = self._attempt(world, run, {}, set(), set(), under_way.types)
+        if trial.changes:
+            raise Unstageable(f"{user_line()}: a recursion changes what it captures")
+        stage: Staging = trial.stage
+        found, result_structure = trees.flatten(trial.result)
+        written = [i for i, cell in enumerate(given) if cell._version]
+        outputs = [stage.take(v) for v in (*found, *(given[i] for i in written))]
+        types = [v.type for v in outputs]
+        if under_way.results is not None and len(under_way.results[1]) == len(types):
+            types = [joined_type(a, b, "the result") for a, b in zip(under_way.results[1], types, strict=True)]
+            outputs = [stage.take(settle(Array(stage, v), t)) for v, t in zip(outputs, types, strict=True)]
+        graph = stage.finish(outputs, body.__name__)
+        stage.end()
+        results = (result_structure, types, written)
+        try:
+            captured = [sources[v] for v in graph.inputs[len(under_way.types) :]]
+        except KeyError:
+            raise Unstageable(f"{user_line()}: a recursion reads an array in a way that cannot be followed") from None
+        same = under_way.results == results and [*map(id, captured)] == [*map(id, under_way.captured)]
+        under_way.results, under_way.captured = results, captured
+        return graph if same else None
+
+
+def _is_cell(leaf: Any) -> bool:
+    return isinstance(leaf, Array)
+
+
+def _is_number(leaf: Any) -> bool:
+    return isinstance(leaf, (Array, int, float, complex)) and not isinstance(leaf, bool)
+
+
+def _known(leaf: Any) -> Any:
+    """What a call depends on in one of its arguments."""
+    if isinstance(leaf, Array):
+        return type_of_cell(leaf)
+    try:
+        hash(leaf)
+    except TypeError:
+        return id(leaf)
+    return (type(leaf), leaf)
+
+
+# ---------------------------------------------------------------------------------------------------- the operation
+
+
+class _Recur(Region):
+    """``recur(*values; graph, types)``: a call of the graph it stands in."""
+
+    __slots__ = ()
+
+    def run(self, *values: Any, **params: Any) -> tuple[Any, ...]:
+        return tuple(interpret(params["graph"].finished(), list(values)))
+
+    def result_types(self, values: Sequence[Value], params: dict[str, Any]) -> Sequence[Type]:
+        types: Sequence[Type] = params["types"]
+        return types
+
+    def answer_forward(self, handler: Forward, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+        itself, types = params["graph"], params["types"]
+        values, tangents = handler.open(operands)
+        active = tuple(i for i, t in enumerate(tangents) if t is not None)
+        graph = itself.finished()
+
+        def make() -> Graph:
+            given = [*graph.inputs, *(tangent_type(graph.inputs[i].type) for i in active)]
+            return trace(Pushed(graph.name, runnable(graph), active), given, f"{graph.name}_pushed")
+
+        inside = {"graph": _under_way(itself, ("push", active), make), "types": [*types, *map(tangent_type, types)]}
+        found = evaluate(self, [*values, *(tangents[i] for i in active)], inside)
+        return push_results(handler, found[: len(types)], found[len(types) :])
+
+    def answer_reverse(self, handler: Reverse, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+        itself, types = params["graph"], params["types"]
+        values, marks = handler.open(operands)
+        active = tuple(i for i, m in enumerate(marks) if m is not None)
+        graph, count = itself.finished(), len(types)
+        handler.selects = True
+
+        def halves() -> Split:
+            key = ("recursive split", active, guarding.get())
+            return derive(graph, key, lambda: split(runnable(graph), graph.inputs, active))
+
+        def forward(given: Sequence[Any]) -> list[Any]:
+            found = interpret(halves().forward, list(given))
+            return [*found[:count], put_all(EMPTY, found[count:])]
+
+        def backward(given: Sequence[Any]) -> list[Any]:
+            parts = halves()
+            inputs = parts.forward.inputs
+            stack, values, rest = given[0], given[1 : 1 + len(inputs)], given[1 + len(inputs) :]
+            needed = {inputs[i]: values[i] for i in parts.inputs}
+            _, kept = take_all(stack, parts.forward.outputs[count:], needed)
+            return interpret(parts.backward, [*needed.values(), *kept, *rest])
+
+        cts = [tangent_type(t) for t in types if has_tangents(t)]
+        there = _under_way(itself, ("forward", active), lambda: trace(forward, graph.inputs, graph.name))
+        *found, stack = evaluate(self, values, {"graph": there, "types": [*types, STACK_TYPE]})
+
+        def pull(cotangents: Sequence[Any]) -> list[Any]:
+            back = _under_way(
+                itself,
+                ("backward", active, guarding.get()),
+                lambda: trace(backward, [STACK_TYPE, *graph.inputs, *cts], graph.name),
+            )
+            given = [
+                TangentSpace(v).zeros() if ct is None else ct
+                for v, t, ct in zip(found, types, cotangents, strict=True)
+                if has_tangents(t)
+            ]
+            spaces = [tangent_type(graph.inputs[i].type) for i in active]
+            return list(evaluate(self, [stack, *values, *given], {"graph": back, "types": spaces}))
+
+        known = [m for m in marks if m is not None]
+        return record_results(handler, found, known, [spec_of(values[i]) for i in active], pull)
+
+    def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+        itself, types = params["graph"], params["types"]
+        values, batched = handler.open(operands)
+        axis, graph = lane_axis(handler), itself.finished()
+
+        def program(given: Sequence[Any]) -> list[Any]:
+            lanes = Lanes(runnable(graph), batched, axis)
+            found = lanes(given)
+            return [v if d else to_lanes(v, axis.size) for v, d in zip(found, lanes.differs, strict=True)]
+
+        def make() -> Graph:
+            given = [lane_type(v.type, axis.size) if b else v for v, b in zip(graph.inputs, batched, strict=True)]
+            return trace(program, given, f"{graph.name}_mapped")
+
+        inside = _under_way(itself, ("map", axis.size, axis.name, tuple(batched)), make)
+        of_lanes = [lane_type(t, axis.size) for t in types]
+        return batch_results(handler, evaluate(self, values, {"graph": inside, "types": of_lanes}))
+
+
+def _under_way(itself: Itself, key: Any, make: Callable[[], Graph]) -> Itself:
+    """What stands for something made of a recursive graph, while that is made as well."""
+    found = itself.derived.get(key)
+    if found is None:
+        found = itself.derived[key] = Itself()
+        found.graph = make()
+    return found
+
+
+recur = _Recur("recur")

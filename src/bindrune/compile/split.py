@@ -1,0 +1,168 @@
+"""Splitting a program and its derivative into two graphs: one that runs forward, one that goes back.
+
+The program is recorded on a tape while it is staged, and the tape is walked back in the same graph.  What was staged
+before the walk is the forward half, what the walk staged is the backward half; the values of the first that the second
+needs are the *residuals*.  Inputs that are there in both need not be kept, and integers that follow from them by a few
+operations (indices, comparisons) are computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ..core.array import Array
+from ..core.operation import Elementwise
+from ..graph.dims import values_in
+from ..graph.graph import Graph, Literal, Node, Type, Value
+from ..transforms.programs import Runnable, TangentSpace, bare
+from ..transforms.reverse import Reverse, Tape, guarding
+from .staging import Staging
+from .types import has_tangents, tangent_type
+
+__all__ = ["Split", "split"]
+
+
+class Split(NamedTuple):
+    """The two halves of a derivative.
+
+    Attributes:
+        forward: from the inputs to the outputs and the residuals.
+        again: from the inputs that are needed on the way back to what is computed again.
+        backward: from these inputs, what was computed again, the residuals, the outputs' cotangents and the totals, to
+            the cotangents of the inputs that are active, and the new totals.
+        inputs: which inputs are needed on the way back.
+        selects: whether the way back leaves out elements that were not chosen (see `transforms.reverse`).
+    """
+
+    forward: Graph
+    again: Graph
+    backward: Graph
+    inputs: tuple[int, ...]
+    selects: bool
+
+
+def split(
+    program: Runnable,
+    given_types: Sequence[Type | Value],
+    active: Sequence[int],
+    totals: Sequence[int] = (),
+    outputs: Sequence[int] | None = None,
+    absent: Iterable[int] = (),
+) -> Split:
+    """Stage a program with its derivative, and split it.
+
+    Args:
+        program: from cells to results.
+        given_types: those of its inputs, or values whose types they have.
+        active: the inputs whose cotangents are asked for.
+        totals: the inputs whose cotangents are to be added to totals that are given.
+        outputs: the outputs that have cotangents; all that can have one, unless given.
+        absent: the inputs that are not there on the way back, as what a loop carries is not.
+    """
+    stage = Staging("split")
+    cells = stage.inputs_like(given_types)
+    types = [c._value.type for c in cells]
+    try:
+        handler = Reverse("split")
+        given: list[Any] = list(cells)
+        for i in (*active, *totals):
+            given[i] = handler.leaf(given[i])
+        try:
+            found = program(given)
+            tape = Tape(handler)
+        finally:
+            handler.end()
+        mine = [isinstance(v, Array) and v._handler is handler for v in found]
+        results = [stage.take(bare(v._value) if m else v) for v, m in zip(found, mine, strict=True)]
+        chosen = range(len(found)) if outputs is None else outputs
+        before = len(stage.nodes)
+        cts = [
+            (i, stage.input(tangent_type(results[i].type)))
+            for i in chosen
+            if outputs is not None or has_tangents(results[i].type)
+        ]
+        sums = [stage.input(tangent_type(types[i])) for i in totals]
+        seeds = [(found[i]._mark, ct) for i, ct in cts if mine[i]]
+        seeds += [(len(active) + k, total) for k, total in enumerate(sums)]
+        tape.selects |= guarding.get()
+        pulled = tape.pull_back(seeds, len(active) + len(totals))
+        cotangents = [
+            stage.take(TangentSpace(cells[i]).zeros() if ct is None else ct)
+            for i, ct in zip((*active, *totals), pulled, strict=True)
+        ]
+    finally:
+        stage.end()
+    halves = _halves(stage, results, before, [ct for _, ct in cts] + sums, cotangents, len(types), absent)
+    return halves._replace(selects=tape.selects)
+
+
+def _halves(
+    stage: Staging,
+    results: Sequence[Value],
+    before: int,
+    given: Sequence[Array],
+    cotangents: Sequence[Value],
+    count: int,
+    absent: Iterable[int],
+) -> Split:
+    first, second = stage.nodes[:before], _needed(stage.nodes[before:], cotangents)
+    given_values = [ct._value for ct in given]
+    inputs = stage.inputs[:count]
+    free = set(inputs) - {inputs[i] for i in absent}
+    wanted = _uses(second, [*cotangents, *given_values])
+    repeated = _computed_again(first, free, wanted)
+    fresh = {v for node in repeated for v in node.results}
+    made = {*given_values, *(v for node in second for v in node.results)}
+    residuals = [v for v in wanted if v not in made and v not in free and v not in fresh]
+    recomputed = [v for v in wanted if v in fresh]
+    needed = {*wanted, *_uses(repeated, ())}
+    used = [i for i, v in enumerate(inputs) if v in free and v in needed]
+    there = [inputs[i] for i in used]
+    return Split(
+        Graph(inputs, _needed(first, [*results, *residuals]), [*results, *residuals], "forward"),
+        Graph(there, repeated, recomputed, "again"),
+        Graph([*there, *recomputed, *residuals, *given_values], second, cotangents, "backward"),
+        tuple(used),
+        False,
+    )
+
+
+def _uses(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[Value]:
+    """The values that nodes and outputs need, each once; those that make up lengths come first."""
+    needed = [*(v for node in nodes for v in node.uses), *outputs]
+    lengths = values_in([v.shape for v in needed])
+    return [v for v in dict.fromkeys((*lengths, *needed)) if not isinstance(v, Literal)]
+
+
+def _needed(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[Node]:
+    """The nodes that outputs depend on, and those with effects."""
+    wanted = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if node.effect or any(v in wanted for v in node.results):
+            wanted.update(node.uses)
+            kept.append(node)
+    return kept[::-1]
+
+
+_CHEAP = frozenset({"getitem", "convert"})
+
+
+def _computed_again(nodes: Sequence[Node], free: set[Value], wanted: Sequence[Value]) -> list[Node]:
+    """The nodes behind those wanted numbers that are integers and follow from what is there anyway."""
+    cheap: dict[Value, Node] = {}
+    for node in nodes:
+        if not isinstance(node.op, Elementwise) and node.op.name not in _CHEAP:
+            continue
+        number = not node.results[0].shape and node.results[0].dtype.kind in "biu"
+        if number and all(isinstance(v, Literal) or v in free or v in cheap for v in node.uses):
+            cheap[node.results[0]] = node
+    chosen: dict[int, Node] = {}
+    ways = [v for v in wanted if v in cheap]
+    while ways:
+        node = cheap[ways.pop()]
+        if id(node) not in chosen:
+            chosen[id(node)] = node
+            ways += [v for v in node.uses if v in cheap]
+    return [node for node in nodes if id(node) in chosen]
