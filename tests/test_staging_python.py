@@ -556,6 +556,16 @@ def test_other_comprehensions():
     check(f, (1.0,), (-2.0,))
 
 
+def test_extremes_compare_as_python_does():
+    def f(x, y):
+        return max(x, 0.0), min(1.0, x), max(x, y, 2 * x)
+
+    for x in (0.0, -1.0, 3.0, np.nan):
+        check(f, (x, 1.0), (1.0, x))
+    for x in (0.0, 2.0, -2.0):
+        assert br.jit(br.grad(lambda x: max(x, 0.0)))(x) == br.grad(lambda x: max(x, 0.0))(x)
+
+
 # ------------------------------------------------------------------------------------------------ what loops carry
 
 

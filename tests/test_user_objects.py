@@ -13,21 +13,13 @@ import numpy as np
 import pytest
 
 import bindrune as br
-from user_programs import POINT, Program, agrees, lanes_agree
+from user_programs import POINT, Program, agrees, collected, lanes_agree
 
 PROGRAMS: list[Program] = []
 WITHOUT_LANES: list[Program] = []
 """Programs that write arrays which all lanes share."""
-
-
-def program(f: Program) -> Program:
-    PROGRAMS.append(f)
-    return f
-
-
-def without_lanes(f: Program) -> Program:
-    WITHOUT_LANES.append(f)
-    return f
+program = collected(PROGRAMS)
+without_lanes = collected(WITHOUT_LANES)
 
 
 class Doubling:

@@ -31,7 +31,7 @@ import scipy.special
 from numpy.random import default_rng
 
 import bindrune as br
-from user_programs import POINT, Program, agrees, lanes_agree
+from user_programs import POINT, Program, agrees, collected, lanes_agree
 
 PROGRAMS: list[Program] = []
 WITHOUT_LANES: list[Program] = []
@@ -40,16 +40,8 @@ REFUSED: list[tuple[Program, str]] = []
 """Programs that cannot work, and what their error names."""
 
 logger = logging.getLogger(__name__)
-
-
-def program(f: Program) -> Program:
-    PROGRAMS.append(f)
-    return f
-
-
-def without_lanes(f: Program) -> Program:
-    WITHOUT_LANES.append(f)
-    return f
+program = collected(PROGRAMS)
+without_lanes = collected(WITHOUT_LANES)
 
 
 def refused(naming: str) -> typing.Callable[[Program], Program]:

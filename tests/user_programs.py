@@ -9,11 +9,21 @@ import numpy as np
 
 import bindrune as br
 
-__all__ = ["POINT", "Program", "agrees", "lanes_agree"]
+__all__ = ["POINT", "Program", "agrees", "collected", "lanes_agree"]
 
 Program = Callable[[Any], Any]
 
 POINT = np.array([0.7, 1.3, 2.1])
+
+
+def collected(programs: list[Program]) -> Callable[[Program], Program]:
+    """A decorator that adds a program to a list."""
+
+    def add(f: Program) -> Program:
+        programs.append(f)
+        return f
+
+    return add
 
 
 def _differences(f: Program, x: np.ndarray) -> np.ndarray:

@@ -116,9 +116,10 @@ class Branches(Trials):
         return places, arrays
 
     def _selected(self, condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any], sides: Any) -> Any:
-        """Two booleans that nothing can go wrong with: both are computed."""
-        kinds = [type_of_cell(t.result) if is_numeric(t.result) else None for t in sides]
-        if any(k is None or k.shape or k.dtype != bool for k in kinds):
+        """Two booleans that nothing can go wrong with, or numbers that are there: both are computed."""
+        kinds = [type_of_cell(t.result) for t in sides if is_numeric(t.result)]
+        are_there = not any(trial.stage.nodes for trial in sides)
+        if len(kinds) < len(sides) or any(k.shape or not (are_there or k.dtype == bool) for k in kinds):
             return NotImplemented
         for trial in sides:
             trial.stage.end()
@@ -129,7 +130,7 @@ class Branches(Trials):
             found = np.logical_and(condition, a)
         else:
             found = np.where(condition, a, b)
-        return settle(found, kinds[0]) if kinds[0] is not None and kinds[0] == kinds[1] else found
+        return settle(found, joined_type(kinds[0], kinds[1], "the value of the conditional expression"))
 
     def _raise_unless(self, condition: Any, error: BaseException) -> None:
         """Raise what one side raises, when the program takes that side."""

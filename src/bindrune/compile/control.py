@@ -30,14 +30,15 @@ from ..transforms.programs import (
     Runnable,
     TangentSpace,
     batch_results,
+    followed,
     lane_axis,
     push_results,
     record_results,
 )
 from ..transforms.reverse import Reverse, guarding
 from .execution import execute
-from .split import Split, split
-from .stacks import EMPTY, put_all, take_all, to_lanes
+from .split import Split, go_back, split
+from .stacks import EMPTY, put_all, to_lanes
 from .staging import trace
 from .types import blank, has_tangents, lane_type, tangent_type
 
@@ -122,16 +123,12 @@ class _Call(Region):
             given = [*needed, *kept, *_given(graph.outputs, cotangents)]
             return list(evaluate(self, given, {"graph": parts.backward}))
 
-        return record_results(handler, found[:count], _known(marks), [spec_of(values[i]) for i in active], pull)
+        return record_results(handler, found[:count], followed(marks), [spec_of(values[i]) for i in active], pull)
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
         values, batched = handler.open(operands)
         mapped, differs = _mapped(params["graph"], lane_axis(handler), batched)
         return batch_results(handler, evaluate(self, values, {"graph": mapped}), differs)
-
-
-def _known(marks: Sequence[int | None]) -> list[int]:
-    return [mark for mark in marks if mark is not None]
 
 
 def _given(outputs: Sequence[Value], cotangents: Sequence[Any]) -> list[Any]:
@@ -207,7 +204,7 @@ class _Branch(Region):
             given = _given(outputs, cotangents)
             return list(evaluate(self, [condition, kept, others, *values, *given], backward))
 
-        return record_results(handler, found, _known(marks), [spec_of(values[i]) for i in active], pull)
+        return record_results(handler, found, followed(marks), [spec_of(values[i]) for i in active], pull)
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
         (condition, *values), (differs, *batched) = handler.open(operands)
@@ -254,10 +251,7 @@ def _returning(side: Graph, active: tuple[int, ...], count: int, first: bool) ->
     def program(given: Sequence[Any]) -> list[Any]:
         stack = given[0] if first else given[1]
         values, rest = given[2 : 2 + len(inputs)], given[2 + len(inputs) :]
-        needed = {inputs[i]: values[i] for i in halves.inputs}
-        needed |= zip(halves.again.outputs, interpret(halves.again, [*needed.values()]), strict=True)
-        _, kept = take_all(stack, outputs[count:], needed)
-        return interpret(halves.backward, [*needed.values(), *kept, *rest])
+        return go_back(halves, count, stack, {inputs[i]: values[i] for i in halves.inputs}, rest)[1]
 
     cts = [tangent_type(v.type) for v in outputs[:count] if has_tangents(v.type)]
     key = ("returning", active, first, guarding.get())

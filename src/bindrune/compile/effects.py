@@ -23,6 +23,7 @@ __all__ = [
     "Effect",
     "GuardFailed",
     "NanFound",
+    "Test",
     "assume",
     "check",
     "expect",
@@ -58,7 +59,13 @@ class Effect(Structured):
     answer_batch = answer_forward
 
 
-class _Guard(Effect):
+class Test(Effect):
+    """One that only looks whether something holds: nobody sees it while it does."""
+
+    __slots__ = ()
+
+
+class _Guard(Test):
     """Stops a program that was staged for another value."""
 
     __slots__ = ()
@@ -72,7 +79,7 @@ class _Guard(Effect):
         return ()
 
 
-class _Expect(Effect):
+class _Expect(Test):
     """Stops a program that was staged for a value of another type."""
 
     __slots__ = ()
@@ -91,7 +98,7 @@ class NanFound(GuardFailed):
     """A derivative is not a number that was taken to be one."""
 
 
-class _Finite(Effect):
+class _Finite(Test):
     """Stops a program whose derivatives came out as no numbers, where that may be for want of care."""
 
     __slots__ = ()
@@ -102,7 +109,7 @@ class _Finite(Effect):
         return ()
 
 
-class _Assume(Effect):
+class _Assume(Test):
     """Stops a program where a number is negative that was taken not to be."""
 
     __slots__ = ()
@@ -113,7 +120,7 @@ class _Assume(Effect):
         return ()
 
 
-class _Check(Effect):
+class _Check(Test):
     """Raises an error of the user's where a condition does not hold; the other operands are what its message shows."""
 
     __slots__ = ()

@@ -7,28 +7,17 @@ native backend optimises the graph and compiles it to machine code.  ``BINDRUNE_
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from ..graph.graph import Graph
-from ..graph.interpreter import interpret
+from ..graph.interpreter import interpret_apart
 from ..graph.passes.optimize import optimize
 
 __all__ = ["BACKENDS", "execute"]
-
-
-def _interpreted(graph: Graph) -> Callable[[list[Any]], list[Any]]:
-    def run(values: list[Any]) -> list[Any]:
-        given = list(values)
-        found = interpret(graph, given)
-        _own(found, values)
-        return found
-
-    return run
 
 
 BACKENDS: dict[str, str] = {"native": "backends.native.executable"}
@@ -37,7 +26,7 @@ BACKENDS: dict[str, str] = {"native": "backends.native.executable"}
 
 def _compiled(graph: Graph, name: str) -> Callable[[list[Any]], list[Any]]:
     if name == "interpreter":
-        return _interpreted(graph)
+        return functools.partial(interpret_apart, graph)
     if name not in BACKENDS:
         raise ValueError(f"br.jit: there is no backend {name!r}; there are interpreter, {', '.join(BACKENDS)}")
     package = __package__.rpartition(".")[0]
@@ -55,13 +44,3 @@ def execute(graph: Graph, values: list[Any], backend: str | None = None) -> list
         run = graph.derived[key] = _compiled(graph, name)
     found: list[Any] = run(values)
     return found
-
-
-def _own(results: list[Any], given: Sequence[Any]) -> None:
-    """Results own their memory: what is an argument, a view or another result is copied."""
-    seen = {id(v) for v in given}
-    for i, v in enumerate(results):
-        if isinstance(v, np.ndarray):
-            if v.base is not None or id(v) in seen:
-                results[i] = v = v.copy()
-            seen.add(id(v))

@@ -97,7 +97,6 @@ class Jit(Decorated):
         static_argnums: Any = (),
         static_argnames: Any = (),
         dynamic: bool = False,
-        donate_argnums: Any = (),
         backend: str | None = None,
     ) -> None:
         super().__init__(function)
@@ -105,7 +104,6 @@ class Jit(Decorated):
         """What is staged; `function` is that, or lifted for a transformation around the call."""
         self.statics = Statics(function, static_argnums, static_argnames)
         self.dynamic = dynamic
-        self.donated = (donate_argnums,) if isinstance(donate_argnums, int) else tuple(donate_argnums)
         self.backend = backend
         self.opened: set[Any] = set()
         """Captured numbers that have changed, and therefore are inputs."""
@@ -173,12 +171,17 @@ class Jit(Decorated):
             if path.shows:
                 raise
             result = self._plainly(signature)
-            warn_user(f"{self}: the program raised {error!r}, which plain Python does not", RuntimeWarning)
+            self._differs(error)
             return result
+
+    def _differs(self, error: Exception) -> None:
+        """Say that an error was not the user's: plain Python has none."""
+        warn_user(f"{self}: the program raised {error!r}, which plain Python does not", RuntimeWarning)
 
     def _stage_and_run(self, signature: Signature, reason: str) -> Any:
         self._stats.reasons.append(reason or self._novelty(signature))
         self._stats.stagings += 1
+        unexpected: Exception | None = None
         for open_lengths in (True, False):
             if open_lengths and signature.key in self._closed:
                 continue
@@ -192,6 +195,7 @@ class Jit(Decorated):
                 if isinstance(error, BindruneError) and not isinstance(error, _OF_STAGING):
                     raise
                 self._stats.reasons[-1] += f"; {type(error).__name__} while it was staged: {error}"
+                unexpected = None if isinstance(error, _OF_STAGING) else error
                 break
             self._stats.guards += path.guards
             try:
@@ -208,6 +212,8 @@ class Jit(Decorated):
             self._paths.setdefault(signature.key if open_lengths else signature.closed, []).insert(0, path)
             return result
         result = self._plainly(signature)
+        if unexpected is not None:
+            self._differs(unexpected)
         self._failures[signature.closed if signature.key in self._closed else signature.key] += 1
         return result
 
@@ -272,7 +278,7 @@ def jit(
         static_argnums: positions of arguments that are taken by value; they need a hash.
         static_argnames: the same by name.
         dynamic: whether leading lengths of arrays are left open, so that one graph serves all of them.
-        donate_argnums: positions of arguments whose memory may be reused, because the caller does not need them.
+        donate_argnums: accepted for code that comes from JAX; programs copy what they must not write to, and no more.
         backend: ``"native"`` (machine code) or ``"interpreter"`` (the graph performed by NumPy); by default what
             ``BINDRUNE_BACKEND`` in the environment says, else native.
 
@@ -301,4 +307,4 @@ def jit(
             donate_argnums=donate_argnums,
             backend=backend,
         )
-    return Jit(f, static_argnums, static_argnames, dynamic, donate_argnums, backend)
+    return Jit(f, static_argnums, static_argnames, dynamic, backend)

@@ -35,8 +35,8 @@ from ..transforms.programs import (
 )
 from ..transforms.reverse import Reverse, guarding
 from .control import Region, beside, derive, runnable, stand_ins, whole_inputs
-from .split import split
-from .stacks import EMPTY, put_all, take_all, to_lanes
+from .split import go_back, split
+from .stacks import EMPTY, put_all, to_lanes
 from .staging import trace, type_of_cell
 from .types import INTEGER, has_tangents, lane_type, settle, tangent_type
 
@@ -289,7 +289,6 @@ def _reversed_loop(body: Graph, lead: int, count: int, carried: Sequence[int], c
         outputs=[skip + i for i in carried],
         absent=range(lead, lead + count),
     )
-    residuals = parts.forward.outputs[skip + count :]
     inputs = tuple(i - lead for i in parts.inputs if i >= lead)
 
     def forward(given: Sequence[Any]) -> list[Any]:
@@ -303,9 +302,7 @@ def _reversed_loop(body: Graph, lead: int, count: int, carried: Sequence[int], c
         moving = len(carried) + len(captured)
         cts, still = rest[:moving], iter(rest[moving:])
         needed = {parts.forward.inputs[i]: step if i < lead else next(still) for i in parts.inputs}
-        needed |= zip(parts.again.outputs, interpret(parts.again, [*needed.values()]), strict=True)
-        stack, kept = take_all(stack, residuals, needed)
-        found = interpret(parts.backward, [*needed.values(), *kept, *cts])
+        stack, found = go_back(parts, skip + count, stack, needed, cts)
         return [stack, *(settle(v, type_of_cell(ct)) for v, ct in zip(found, cts, strict=True))]
 
     tangents = [tangent_type(types[lead + i]) for i in (*carried, *captured)]

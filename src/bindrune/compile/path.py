@@ -25,7 +25,7 @@ from ..transforms.calls import as_leaf, overlap
 from .aliases import SharedWriteFound, Sharing
 from .changes import Change, Changes, duplicated
 from .control import call
-from .effects import GuardFailed, assume, check, expect, guard, shown
+from .effects import GuardFailed, Test, guard, shown
 from .execution import execute
 from .recipes import Recipe
 from .regions import RegionStager
@@ -210,7 +210,7 @@ def _record(jit: Any, signature: Signature, dynamic: bool, open_lengths: bool, s
 def _shows(graph: Graph) -> bool:
     """Whether a graph prints, or calls the host for what it does."""
     return any(
-        (node.op.effect and node.op not in (guard, check, assume, expect)) or any(map(_shows, node.regions.values()))
+        (node.op.effect and not isinstance(node.op, Test)) or any(map(_shows, node.regions.values()))
         for node in graph.nodes
     )
 

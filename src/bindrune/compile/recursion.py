@@ -32,14 +32,15 @@ from ..transforms.programs import (
     Pushed,
     TangentSpace,
     batch_results,
+    followed,
     lane_axis,
     push_results,
     record_results,
 )
 from ..transforms.reverse import Reverse, guarding
 from .control import Region, call, derive, runnable
-from .split import Split, split
-from .stacks import EMPTY, put_all, take_all, to_lanes
+from .split import Split, go_back, split
+from .stacks import EMPTY, put_all, to_lanes
 from .staging import Staging, trace, type_of_cell
 from .types import has_tangents, joined_type, lane_type, settle, tangent_type
 from .world import World
@@ -301,9 +302,7 @@ class _Recur(Region):
             parts = halves()
             inputs = parts.forward.inputs
             stack, values, rest = given[0], given[1 : 1 + len(inputs)], given[1 + len(inputs) :]
-            needed = {inputs[i]: values[i] for i in parts.inputs}
-            _, kept = take_all(stack, parts.forward.outputs[count:], needed)
-            return interpret(parts.backward, [*needed.values(), *kept, *rest])
+            return go_back(parts, count, stack, {inputs[i]: values[i] for i in parts.inputs}, rest)[1]
 
         cts = [tangent_type(t) for t in types if has_tangents(t)]
         there = _under_way(itself, ("forward", active), lambda: trace(forward, graph.inputs, graph.name))
@@ -323,8 +322,7 @@ class _Recur(Region):
             spaces = [tangent_type(graph.inputs[i].type) for i in active]
             return list(evaluate(self, [stack, *values, *given], {"graph": back, "types": spaces}))
 
-        known = [m for m in marks if m is not None]
-        return record_results(handler, found, known, [spec_of(values[i]) for i in active], pull)
+        return record_results(handler, found, followed(marks), [spec_of(values[i]) for i in active], pull)
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
         itself, types = params["graph"], params["types"]

@@ -15,12 +15,14 @@ from ..core.array import Array
 from ..core.operation import Elementwise
 from ..graph.dims import values_in
 from ..graph.graph import Graph, Literal, Node, Type, Value
-from ..transforms.programs import Runnable, TangentSpace, bare
-from ..transforms.reverse import Reverse, Tape, guarding
+from ..graph.interpreter import interpret
+from ..transforms.programs import Runnable, TangentSpace, bare, recorded
+from ..transforms.reverse import Reverse, guarding
+from .stacks import take_all
 from .staging import Staging
 from .types import has_tangents, tangent_type
 
-__all__ = ["Split", "split"]
+__all__ = ["Split", "go_back", "split"]
 
 
 class Split(NamedTuple):
@@ -65,14 +67,7 @@ def split(
     types = [c._value.type for c in cells]
     try:
         handler = Reverse("split")
-        given: list[Any] = list(cells)
-        for i in (*active, *totals):
-            given[i] = handler.leaf(given[i])
-        try:
-            found = program(given)
-            tape = Tape(handler)
-        finally:
-            handler.end()
+        found, tape = recorded(handler, program, cells, (*active, *totals))
         mine = [isinstance(v, Array) and v._handler is handler for v in found]
         results = [stage.take(bare(v._value) if m else v) for v, m in zip(found, mine, strict=True)]
         chosen = range(len(found)) if outputs is None else outputs
@@ -95,6 +90,23 @@ def split(
         stage.end()
     halves = _halves(stage, results, before, [ct for _, ct in cts] + sums, cotangents, len(types), absent)
     return halves._replace(selects=tape.selects)
+
+
+def go_back(
+    parts: Split, count: int, stack: Any, needed: dict[Value, Any], cotangents: Sequence[Any]
+) -> tuple[Any, list[Any]]:
+    """Run a backward half whose residuals lie on a stack: the stack below them, and the cotangents.
+
+    Args:
+        parts: the halves.
+        count: how many outputs of the forward half come before the residuals.
+        stack: has the residuals on top.
+        needed: the inputs that are needed, by their values in the forward half, in order.
+        cotangents: those of the outputs, and the totals.
+    """
+    there = needed | dict(zip(parts.again.outputs, interpret(parts.again, [*needed.values()]), strict=True))
+    stack, kept = take_all(stack, parts.forward.outputs[count:], there)
+    return stack, interpret(parts.backward, [*there.values(), *kept, *cotangents])
 
 
 def _halves(

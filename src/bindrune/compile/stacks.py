@@ -20,7 +20,7 @@ from ..graph.graph import STACK_TYPE, Type, Value
 from ..graph.interpreter import length_of
 from ..transforms.batch import Batch
 from ..transforms.forward import Forward
-from ..transforms.programs import TangentSpace, batch_results, push_results, record_results
+from ..transforms.programs import TangentSpace, batch_results, followed, push_results, record_results
 from ..transforms.reverse import Reverse
 from .staging import type_of_cell
 from .types import blank, has_tangents, lane_type, tangent_type
@@ -58,7 +58,7 @@ class _Push(Structured):
             both = evaluate(pop, [cotangents[0]], {"type": tangent_type(like)})
             return [both[i] for i in active]
 
-        return record_results(handler, found, _known(marks), [spec_of(values[i]) for i in active], pull)
+        return record_results(handler, found, followed(marks), [spec_of(values[i]) for i in active], pull)
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
         (below, value), (_, differs) = handler.open(operands)
@@ -101,7 +101,7 @@ class _Pop(Structured):
             value = TangentSpace(like).zeros() if value is None else value
             return [*evaluate(push, [ZEROS if below is None else below, value], {})]
 
-        return record_results(handler, found, _known(marks), [spec_of(stack)], pull)
+        return record_results(handler, found, followed(marks), [spec_of(stack)], pull)
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
         (stack,), _ = handler.open(operands)
@@ -133,7 +133,7 @@ class _Spread(Structured):
         found = evaluate(self, [stack], params)
         transpose = gather if self is spread else spread
         return record_results(
-            handler, found, _known(marks), [spec_of(stack)], lambda cts: list(evaluate(transpose, cts, params))
+            handler, found, followed(marks), [spec_of(stack)], lambda cts: list(evaluate(transpose, cts, params))
         )
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
@@ -165,10 +165,6 @@ def to_lanes(value: Any, size: int) -> Any:
         if isinstance(value, Stack) and value.below is None
         else evaluate(spread, [value], {"size": size, "axis": 0})[0]
     )
-
-
-def _known(marks: Sequence[int | None]) -> list[int]:
-    return [mark for mark in marks if mark is not None]
 
 
 def put_all(stack: Any, values: Sequence[Any]) -> Any:

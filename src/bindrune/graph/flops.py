@@ -177,8 +177,7 @@ _RULES |= dict.fromkeys(
 _RULES |= dict.fromkeys(
     (
         "astype broadcast_to checkpoint_name concatenate conjugate convert copy diagonal float from_parts getitem imag "
-        "item last_writes pop push random_bits real reshape setitem stack stop_gradient transpose where windows "
-        "zero_tangent"
+        "item last_writes pop push random_bits real reshape setitem stack stop_gradient transpose where windows"
     ).split(),
     lambda sight: 0,
 )

@@ -9,7 +9,10 @@ nobody else holds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from ..core.array import Array
 from ..core.handler import HOST, evaluate, update
@@ -17,7 +20,7 @@ from ..core.operation import Write
 from .dims import hooks, is_open, substitute
 from .graph import Graph, Literal, Value
 
-__all__ = ["interpret", "length_of"]
+__all__ = ["interpret", "interpret_apart", "length_of"]
 
 
 def length_of(content: Any) -> Any:
@@ -59,6 +62,18 @@ def interpret(graph: Graph, arguments: list[Any]) -> list[Any]:
         for value in dying:
             found.pop(value, None)
     return [v.content if isinstance(v, Literal) else found[v] for v in graph.outputs]
+
+
+def interpret_apart(graph: Graph, arguments: Sequence[Any]) -> list[Any]:
+    """The outputs for plain arrays and numbers; arrays among them own their memory."""
+    found = interpret(graph, list(arguments))
+    seen = {id(v) for v in arguments}
+    for i, v in enumerate(found):
+        if isinstance(v, np.ndarray):
+            if v.base is not None or id(v) in seen:
+                found[i] = v = v.copy()
+            seen.add(id(v))
+    return found
 
 
 def _adopted(value: Any, params: Any) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import operator
 import sys
 import types
 from functools import reduce
@@ -25,7 +26,7 @@ from ..numpy.drawing import lifted_random
 from ..numpy.ufuncs import lifted_ufunc
 from ..ops.views import is_concrete
 from .classes import lifted_super, type_of
-from .lanes import CALLS, lifted_sum
+from .lanes import CALLS, choose, lifted_sum
 from .reach import implementation, is_liftable
 from .stager import is_hidden
 from .standard import lifted_standard, replaced_names
@@ -158,13 +159,18 @@ def _repr(value: Any) -> str:
     return repr(value)
 
 
-def _extreme(builtin: Any, op_name: str) -> Any:
+def _extreme(builtin: Any, beyond: Any) -> Any:
+    """`max` or `min`: of several values the first that no later one lies beyond."""
+
+    def further(best: Any, item: Any) -> Any:
+        return choose(beyond(item, best), lambda: item, lambda: best)
+
     def extreme(*values: Any, **keywords: Any) -> Any:
         if not keywords:
             items = values if len(values) > 1 else tuple(values[0])
             if builtins.any(isinstance(v, Array) and not is_concrete(v) for v in items):
-                # Lanes differ: Python's comparison has no one answer, the elementwise selection has.
-                return reduce(registry[op_name], items)
+                # Lanes differ, or the values are traced: the comparison has no one answer.
+                return reduce(further, items)
             return builtin(items)
         return builtin(*values, **keywords)
 
@@ -219,8 +225,8 @@ def install() -> None:
             "print": lifted_print,
             "repr": _repr,
             "sum": lifted_sum,
-            "max": _extreme(max, "maximum"),
-            "min": _extreme(min, "minimum"),
+            "max": _extreme(max, operator.gt),
+            "min": _extreme(min, operator.lt),
             "isinstance": _isinstance,
             "float()": _float,
             "complex()": _complex,

@@ -9,7 +9,7 @@ import sys
 import types
 from typing import Any
 
-__all__ = ["implementation", "is_liftable", "is_users"]
+__all__ = ["implementation", "is_liftable", "is_set", "is_users"]
 
 _FOREIGN = frozenset(sys.stdlib_module_names - {"__main__"}) | {
     "bindrune", "numpy", "scipy", "pandas", "xarray", "matplotlib", "sklearn", "torch", "jax", "jaxlib", "autograd",
@@ -32,3 +32,12 @@ def implementation(function: Any) -> types.FunctionType | None:
     """The Python function behind NumPy's dispatcher, or None for one written in C."""
     inner = getattr(function, "__wrapped__", function)
     return inner if isinstance(inner, types.FunctionType) else None
+
+
+def is_set(cell: types.CellType) -> bool:
+    """Whether a closure's variable has a value."""
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True

@@ -29,7 +29,7 @@ from .classes import forget_attributes, lift_class
 from .containers import CONTAINERS, SIMPLE, carry_back, lift_container
 from .names import BUILTINS, CALLED, REPLACED, lifted_function, lifted_module, lifted_special
 from .objects import lift_object, release, settle
-from .reach import is_liftable
+from .reach import is_liftable, is_set
 from .rewrite import rewritten
 from .wrappers import DispatchedMethod, lift_wrapper, lift_wrapping_function
 
@@ -310,7 +310,7 @@ class Session:
             cell = captured[name]
             if name in assigned and self.watch is not None:
                 cells[name] = self.watch.shared(name, cell, self.lift)
-            elif self.watch is not None and _is_set(cell) and not _captures(cell):
+            elif self.watch is not None and is_set(cell) and not _captures(cell):
                 cells[name] = types.CellType(self.watch.variable(name, cell, cell.cell_contents))
             else:
                 cells[name] = cell if name in assigned or not _captures(cell) else types.CellType()
@@ -323,9 +323,9 @@ class Session:
             view.await_names(awaited)
         for name, new in cells.items():
             old = captured[name]
-            if self.watch is not None and _is_set(old):
+            if self.watch is not None and is_set(old):
                 self.watch.variable(name, old, old.cell_contents)
-            if new is not old and not _is_set(new) and _is_set(old):
+            if new is not old and not is_set(new) and is_set(old):
                 content = new.cell_contents = old.cell_contents
                 self.place(functools.partial(setattr, new, "cell_contents"), content)
                 self.captured.append((old, content))
@@ -451,14 +451,6 @@ def write_back(array: Any, cell: Array, handler: Handler, axis: int | None) -> N
             "transformation cannot see. Pass the array through it as an argument."
         )
     array[...] = value
-
-
-def _is_set(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
 
 
 def _captures(cell: types.CellType) -> bool:

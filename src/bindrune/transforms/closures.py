@@ -25,7 +25,7 @@ import numpy as np
 
 from ..core.array import Array
 from ..core.handler import Handler
-from ..lift.reach import is_liftable
+from ..lift.reach import is_liftable, is_set
 from ..lift.session import Namespace, Session, assigned_names
 from .calls import Transformed
 
@@ -162,7 +162,7 @@ class Copies:
         )
         self._known[id(function)] = made
         for cell in function.__closure__ or ():
-            if id(cell) in read and _is_set(cell):
+            if id(cell) in read and is_set(cell):
                 read[id(cell)].cell_contents = self._copy(cell.cell_contents)
         if function.__defaults__:
             made.__defaults__ = tuple(map(self._copy, function.__defaults__))
@@ -197,7 +197,7 @@ def _of_stand_in(cell: Array) -> Sequence[Any]:
 def _of_function(function: types.FunctionType) -> Sequence[Any]:
     if not (function.__closure__ or function.__defaults__ or function.__kwdefaults__):
         return ()
-    found = [cell.cell_contents for cell in _read_cells(function) if _is_set(cell)]
+    found = [cell.cell_contents for cell in _read_cells(function) if is_set(cell)]
     if function.__defaults__:
         found += function.__defaults__
     if function.__kwdefaults__:
@@ -279,11 +279,3 @@ def _read_cells(function: types.FunctionType) -> Sequence[types.CellType]:
         positions = tuple(i for i, name in enumerate(code.co_freevars) if name not in assigned)
         _read_positions[code] = positions
     return [closure[i] for i in positions]
-
-
-def _is_set(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True

@@ -40,12 +40,14 @@ __all__ = [
     "TangentSpace",
     "bare",
     "batch_results",
+    "followed",
     "is_followed",
     "lane_axis",
     "leaf_count",
     "push_results",
     "record",
     "record_results",
+    "recorded",
     "refuse_writes",
     "rehearse",
 ]
@@ -316,16 +318,27 @@ Pull = Callable[[Sequence[Any]], list[Any]]
 """From the cotangents of results, None for zero, to those of values."""
 
 
-def record(handler: Reverse, program: Runnable, values: Sequence[Any], active: Sequence[int]) -> tuple[list[Any], Pull]:
-    """Run a program under a handler of its own: the results, and the way back to the values at `active`."""
+def recorded(
+    handler: Reverse, program: Runnable, values: Sequence[Any], active: Sequence[int]
+) -> tuple[list[Any], Tape]:
+    """Run a program under a handler of its own that follows the values at `active`: the results, and the tape."""
     given = list(values)
     for i in active:
         given[i] = handler.leaf(given[i])
     try:
-        found = program(given)
-        tape = Tape(handler)
+        return program(given), Tape(handler)
     finally:
         handler.end()
+
+
+def followed(marks: Sequence[int | None]) -> list[int]:
+    """The marks of those operands that a handler follows."""
+    return [mark for mark in marks if mark is not None]
+
+
+def record(handler: Reverse, program: Runnable, values: Sequence[Any], active: Sequence[int]) -> tuple[list[Any], Pull]:
+    """Run a program under a handler of its own: the results, and the way back to the values at `active`."""
+    found, tape = recorded(handler, program, values, active)
     mine = [isinstance(v, Array) and v._handler is handler for v in found]
     seats = [v._mark if m else None for v, m in zip(found, mine, strict=True)]
     spaces = [TangentSpace(values[i]) for i in active]

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...graph.dims import substitute, values_in
 from ...graph.graph import ARRAY, NUMBER, Graph, Literal, Type, Value
-from ...graph.interpreter import interpret
+from ...graph.interpreter import interpret_apart
 from .calls import HOST
 from .entry import CONTEXT_WORDS, Method, address_symbols, entry_text, is_plain
 from .functions import CONTEXT_TAPE, CONTEXT_VALUES
@@ -145,7 +145,7 @@ class Executable:
     def run_slowly(self, arguments: list[Any]) -> list[Any]:
         """`run` for any arguments that can be brought to the types it was compiled for."""
         if self._code is None:
-            return self._interpreted(arguments)
+            return interpret_apart(self.graph, arguments)
         arrays = [_as_array(x, t) for x, t in zip(arguments, self._types, strict=True)]
         results = [self._result(t, arrays) for t in self._results]
         try:
@@ -185,7 +185,7 @@ class Executable:
         if status < 0:
             error = _errors.pop(context)
             if isinstance(error, _MisjudgedError):
-                return self._interpreted(arguments)
+                return interpret_apart(self.graph, arguments)
             raise error
         reason: Reason = self._program.reasons[status - 1]
         told = np.ctypeslib.as_array((ctypes.c_uint8 * (8 * CONTEXT_WORDS)).from_address(context))
@@ -199,18 +199,7 @@ class Executable:
             if reason.node.line:
                 error.add_note(f"in {reason.node.line}")
             raise
-        return self._interpreted(arguments)
-
-    def _interpreted(self, arguments: list[Any]) -> list[Any]:
-        """The outputs as NumPy computes them; arrays among them own their memory."""
-        found = interpret(self.graph, list(arguments))
-        seen = {id(v) for v in arguments}
-        for i, v in enumerate(found):
-            if isinstance(v, np.ndarray):
-                if v.base is not None or id(v) in seen:
-                    found[i] = v = v.copy()
-                seen.add(id(v))
-        return found
+        return interpret_apart(self.graph, arguments)
 
 
 def _addresses(arrays: Sequence[Any]) -> Any:

@@ -122,11 +122,6 @@ def filled(low: Lowering, node: Node, like: Location) -> Location:
     return low.uniform(zero, like.shape) if isinstance(like, View) and like.shape else zero
 
 
-@rule("zero_tangent")
-def _zero_tangent(low: Lowering, node: Node, operands: list[Location]) -> Location:
-    return filled(low, node, operands[0])
-
-
 @rule("where")
 def _where(low: Lowering, node: Node, operands: list[Location]) -> Any:
     dtype = node.results[0].dtype
