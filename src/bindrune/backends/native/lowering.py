@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from ...graph.graph import Graph
-from . import composed, control, indexing, products, reductions, shaping, stacks  # noqa: F401  (they enter their rules)
+from . import (  # noqa: F401  (they enter their rules)
+    composed,
+    control,
+    indexing,
+    products,
+    reductions,
+    shaping,
+    stacks,
+    systems,
+)
 from .loops import Program
 from .lower import Lowering
 
