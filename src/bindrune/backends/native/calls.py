@@ -79,18 +79,22 @@ def _call(f: Function, routine: str, dtype: np.dtype[Any], arguments: Sequence[s
     f.w.do(f"call void @{symbol}({', '.join(f'ptr {x}' for x in arguments)})")
 
 
-def _gemm(f: Function, s: LibraryCall) -> None:
-    """The product of two matrices."""
-    a, b = s.operands
-    t = register_type(s.result.dtype)
-    # The library's matrices go down columns: what it multiplies are transposes, in the other order.
-    arguments = [*(_letter(f, "N" if _strides(f, view)[1] == "1" else "T") for view in (b, a))]
-    arguments += [_integer(f, n) for n in (b.shape[1], a.shape[0], a.shape[1])]
-    arguments.append(f.cell(t, constant(1, s.result.dtype)))
-    for view in (b, a):
-        arguments += [_first(f, view), _leading(f, view)]
-    arguments += [f.cell(t, constant(0, s.result.dtype)), _first(f, s.result), _leading(f, s.result)]
-    _call(f, "gemm", s.result.dtype, arguments)
+def _gemm(adds: bool) -> Callable[[Function, LibraryCall], None]:
+    """The product of two matrices, added to the result's content or not."""
+
+    def write(f: Function, s: LibraryCall) -> None:
+        a, b = s.operands
+        t, dtype = register_type(s.result.dtype), s.result.dtype
+        # The library's matrices go down columns: what it multiplies are transposes, in the other order.
+        arguments = [*(_letter(f, "N" if _strides(f, view)[1] == "1" else "T") for view in (b, a))]
+        arguments += [_integer(f, n) for n in (b.shape[1], a.shape[0], a.shape[1])]
+        arguments.append(f.cell(t, constant(1, dtype)))
+        for view in (b, a):
+            arguments += [_first(f, view), _leading(f, view)]
+        arguments += [f.cell(t, constant(int(adds), dtype)), _first(f, s.result), _leading(f, s.result)]
+        _call(f, "gemm", dtype, arguments)
+
+    return write
 
 
 def _trsm(lower: bool) -> Callable[[Function, LibraryCall], None]:
@@ -131,8 +135,8 @@ def _potrf(f: Function, s: LibraryCall) -> None:
 
 
 _ROUTINES: dict[str, Callable[[Function, LibraryCall], None]] = {
-    "gemm": _gemm, "gesv": _gesv, "getrf": _getrf, "potrf": _potrf, "trsm_lower": _trsm(True),
-    "trsm_upper": _trsm(False),
+    "gemm": _gemm(adds=False), "gemm_add": _gemm(adds=True), "gesv": _gesv, "getrf": _getrf, "potrf": _potrf,
+    "trsm_lower": _trsm(lower=True), "trsm_upper": _trsm(lower=False),
 }  # fmt: skip
 """By the name of a library call what writes it."""
 

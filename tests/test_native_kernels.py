@@ -1,0 +1,142 @@
+"""Machine code for products, reductions and scattered writes of the shapes and orders in which programs have them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bindrune as br
+
+if importlib.util.find_spec("llvmlite") is None:
+    pytest.skip("llvmlite is not installed", allow_module_level=True)
+
+from bindrune.backends.native.executable import Executable
+
+
+def executable(function: Any) -> Executable:
+    """The machine code behind a function under `br.jit`."""
+    (path,) = (path for found in function._paths.values() for path in found)
+    found: Executable = path.graph.derived["backend", "native"].__self__
+    return found
+
+
+def compare(function: Callable[..., Any], *arguments: Any, rtol: float = 1e-12) -> Executable:
+    """Run a function compiled and as it is: the same numbers, without a call of the host."""
+    compiled = br.jit(function, backend="native")
+    found, expected = compiled(*arguments), function(*arguments)
+    for mine, theirs in zip(br.tree.leaves(found), br.tree.leaves(expected), strict=True):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=rtol * np.abs(theirs).max(initial=0.0))
+    assert not executable(compiled).callbacks
+    return executable(compiled)
+
+
+def numbers(*shape: int, dtype: Any = np.float64) -> Any:
+    """An array of numbers of either sign."""
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(dtype)
+
+
+# --------------------------------------------------------------------------------------------------------- products
+
+
+@pytest.mark.parametrize(
+    "subscripts",
+    ["kij,nkj->nki", "kij,nkj->kni", "kji,nkj->nki", "jik,nkj->nki", "ijk,knj->kin", "nkj,kij->nik", "kij,jnk->nki"],
+)
+def test_small_matrices_times_many_rows(subscripts: str) -> None:
+    lengths = {"k": 5, "i": 9, "j": 12, "n": 150}
+    labels = subscripts.split("->")[0].split(",")
+    a, b = (numbers(*(lengths[label] for label in text)) for text in labels)
+    compiled = compare(lambda a, b: np.einsum(subscripts, a, b), a, b)
+    assert "gemm" in compiled.loops
+
+
+# ------------------------------------------------------------------------------------------------------- reductions
+
+
+@pytest.mark.parametrize("shape", [(3, 50, 10), (50, 3), (4, 5, 12), (2, 3, 4, 9), (6, 7, 16), (30, 11)], ids=str)
+def test_reductions_of_what_is_computed_on_the_way(shape: tuple[int, ...]) -> None:
+    x = numbers(*shape)
+    for axis in range(len(shape)):
+        compare(lambda x, axis=axis: np.sum(-x * 2.0, axis=axis), x)
+        compare(lambda x, axis=axis: np.max(np.abs(x), axis=axis, keepdims=True) - x, x)
+    compare(lambda x: np.sum(np.cos(x), axis=(0, -1)), x)
+    compare(lambda x: np.sum(x, axis=()), x)
+
+
+# ------------------------------------------------------------------------------------------------- scattered writes
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        (np.array([2, 0, 2, -1, 2]),),
+        (slice(None), np.array([[1, 1], [-3, 0]])),
+        (np.array([[0], [1]]), slice(1, 3), np.array([2, 0, 2])),
+        (1, np.array([0, 2, -4]), np.array([1, 1, 1])),
+    ],
+    ids=["rows", "columns", "apart", "pairs"],
+)
+def test_gradients_of_writes_to_places_that_repeat(index: Any) -> None:
+    x = numbers(4, 4, 5)[tuple(slice(None) if isinstance(e, slice) else slice(0, 4) for e in index)]
+
+    def total(x: Any, v: Any, *arrays: Any) -> Any:
+        rest = iter(arrays)
+        y = x * 1.0
+        y[tuple(next(rest) if isinstance(e, np.ndarray) else e for e in index)] = v
+        return np.sum(np.sin(y) * np.cos(np.arange(y.size).reshape(y.shape)))
+
+    arrays = [e for e in index if isinstance(e, np.ndarray)]
+    compare(br.grad(total, argnums=(0, 1)), x, numbers(*x[index].shape), *arrays)
+
+
+# ----------------------------------------------------------------------------------------------------- contractions
+
+
+@pytest.mark.parametrize(
+    "subscripts",
+    [
+        "nchw,ocij->nohwij", "nohw,ocij->nhwcij", "abcd,cefb->aefd", "abcd,cefb->fade", "abcd,dcba->ab", "abc,abd->cd",
+        "abc,bad->dc", "ab,bc->ca", "abcd,bd->ca", "abcd,acbe->edba", "nab,nbc->acn",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_contractions_of_axes_anywhere(subscripts: str, dtype: Any) -> None:
+    lengths = dict(zip("abcdefghijnow", (17, 19, 23, 18, 9, 11, 5, 6, 3, 2, 4, 21, 7), strict=True))
+    a, b = (numbers(*(lengths[x] for x in text), dtype=dtype) for text in subscripts.split("->")[0].split(","))
+    rtol = 1e-4 if dtype == np.float32 else 1e-11
+    compare(lambda a, b: np.einsum(subscripts, a, b, optimize=True), a, b, rtol=rtol)
+    compare(lambda a, b: np.einsum(subscripts, a[::-1], np.cos(b), optimize=True), a, b, rtol=rtol)
+
+
+def convolve(images: Any, filters: Any, step: int = 1) -> Any:
+    """The convolution of images with filters, by windows."""
+    windows = np.lib.stride_tricks.sliding_window_view(images, filters.shape[2:], axis=(2, 3))
+    return np.einsum("nchwij,ocij->nohw", windows[:, :, ::step, ::step], filters, optimize=True)
+
+
+def by_matrices(images: Any, filters: Any) -> Any:
+    """The same by one product of matrices."""
+    n, c, _, _ = images.shape
+    o, _, height, width = filters.shape
+    windows = np.lib.stride_tricks.sliding_window_view(images, (height, width), axis=(2, 3))
+    rows = np.transpose(windows, (0, 2, 3, 1, 4, 5)).reshape(-1, c * height * width)
+    found = rows @ filters.reshape(o, -1).T
+    return np.transpose(found.reshape(n, windows.shape[2], windows.shape[3], o), (0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("function", [convolve, by_matrices, lambda x, f: convolve(x, f, 2)])
+@pytest.mark.parametrize("shape", [((3, 4, 12, 13), (8, 4, 3, 3)), ((2, 16, 9, 9), (16, 16, 2, 4))])
+def test_convolutions_and_their_gradients(function: Callable[..., Any], shape: Any) -> None:
+    images, filters = (numbers(*s) for s in shape)
+    compiled = compare(function, images, filters, rtol=1e-11)
+    assert "gemm" in compiled.loops or images.shape[2] < 12
+
+    def loss(images: Any, filters: Any) -> Any:
+        return np.sum(np.sin(function(images, filters)))
+
+    compare(br.grad(loss, argnums=(0, 1)), images, filters, rtol=1e-10)
