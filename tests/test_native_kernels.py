@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import special
 
 import bindrune as br
 
@@ -140,3 +141,30 @@ def test_convolutions_and_their_gradients(function: Callable[..., Any], shape: A
         return np.sum(np.sin(function(images, filters)))
 
     compare(br.grad(loss, argnums=(0, 1)), images, filters, rtol=1e-10)
+
+
+# ----------------------------------------------------------------------------------------------------------- fusion
+
+
+def test_what_two_chains_of_operations_give_meets_in_one_loop() -> None:
+    def mixed(a: Any, b: Any, c: Any) -> Any:
+        left, other = np.sqrt(c) * c, np.log(a / b)
+        return other / left + np.exp(-c * left)
+
+    compiled = compare(mixed, *(np.abs(numbers(1000)) + 0.1 * k for k in (1, 2, 3)))
+    assert compiled.loops.count(" below ") == 1
+
+
+# ------------------------------------------------------------------------------------------------------- mathematics
+
+
+def test_the_error_function_in_single_precision() -> None:
+    x = np.concatenate([np.linspace(-5.0, 5.0, 20_001), np.logspace(-40.0, 3.0, 2_001)]).astype(np.float32)
+    found = br.jit(special.erf, backend="native")(x)
+    expected = special.erf(x.astype(np.float64))
+    assert found.dtype == np.float32
+    assert np.all(np.abs(found - expected) <= 2.0 * np.spacing(np.abs(expected).astype(np.float32)))
+    edges = np.array([0.0, -0.0, np.inf, -np.inf, np.nan], np.float32)
+    found = br.jit(special.erf, backend="native")(edges)
+    np.testing.assert_array_equal(found, special.erf(edges))
+    np.testing.assert_array_equal(np.signbit(found[:4]), np.signbit(edges[:4]))

@@ -463,14 +463,14 @@ _VECTOR = set(LIBRARY.values()) - {"nextafter"}
 """Those that glibc has for vectors too."""
 
 
-kernels: dict[str, Callable[..., str]] = {}
-"""Functions that are written out here instead of being called, by name (`mathematics` enters them)."""
+kernels: dict[tuple[str, int], Callable[..., str]] = {}
+"""Functions that are written out here instead of being called, by name and bytes (`mathematics` enters them)."""
 
 
 def call_library(w: Writer, name: str, x: Sequence[str], dtype: np.dtype[Any]) -> str:
     """Call a function of C's library, which a loop may call for vectors."""
-    if name in kernels:
-        return kernels[name](w, name, x[0], dtype)
+    if (name, dtype.itemsize) in kernels:
+        return kernels[name, dtype.itemsize](w, name, x[0], dtype)
     t = register_type(dtype)
     symbol = name if dtype.itemsize == 8 else f"{name}f"
     variants = vector_variants(symbol, len(x), dtype.itemsize) if name in _VECTOR else []
