@@ -8,13 +8,23 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .cache import key_of, load, store
 
-__all__ = ["Code", "compile_text", "define_libraries", "define_symbol", "scalar_alias", "vector_variants"]
+__all__ = [
+    "Code",
+    "compile_text",
+    "cpu",
+    "define_libraries",
+    "define_symbol",
+    "object_of",
+    "scalar_alias",
+    "vector_variants",
+]
 
 
 @functools.cache
@@ -142,6 +152,60 @@ def compile_text(text: str) -> Code:
     return Code(engine, text)
 
 
+def object_of(text: str, others: Sequence[str], seen: Sequence[str]) -> bytes:
+    """An object file for C: texts as one module, of which only some functions are seen from outside.
+
+    Raises:
+        LookupError: it calls what C's library does not have, or a function has the name of one that it calls.
+    """
+    binding = _binding()
+    machine = _machine(**_IN_FILES)
+    module = binding.parse_assembly(text)
+    for taken in {f.name for f in module.functions} & set(seen):
+        raise LookupError(f"{taken} is the name of a function that it calls")
+    for other in others:
+        module.link_in(binding.parse_assembly(other))
+    _hide(module, seen)
+    _optimize(module, machine)
+    module.link_in(binding.parse_assembly(_own_names(module)))
+    _hide(module, seen)
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def _hide(module: Any, seen: Sequence[str]) -> None:
+    """Let only some functions of a module be seen from outside."""
+    for f in module.functions:
+        if not f.is_declaration and f.name not in seen:
+            f.linkage = "internal"
+
+
+_OURS = "bindrune."
+
+
+def _own_names(module: Any) -> str:
+    """Functions that lead from our names for functions of C's library to those."""
+    found: dict[str, str] = {}
+    for f in module.functions:
+        if not f.is_declaration or not f.name.startswith(_OURS):
+            continue
+        name = f.name.removeprefix(_OURS)
+        if not hasattr(ctypes.CDLL(_LIBRARY), name):
+            raise LookupError(f"it calls {name}, which C's library does not have")
+        kind, *others = (str(t) for t in f.global_value_type.elements)
+        given = ", ".join(f"{t} %x{i}" for i, t in enumerate(others))
+        found[f.name] = (
+            f"define {kind} @{f.name}({given}) {{\n  %y = tail call {kind} @{name}({given})\n  ret {kind} %y\n}}"
+        )
+        found[name] = f"declare {kind} @{name}({', '.join(others)})"
+    return "\n".join(found.values())
+
+
+def cpu() -> str:
+    """LLVM's name for the CPU."""
+    return f"{_binding().get_default_triple().partition('-')[0]}, {_binding().get_host_cpu_name()}"
+
+
 _IN_PROCESS: dict[str, Any] = {"reloc": "default", "codemodel": "jitdefault", "jit": True}
 """Code that may lie anywhere, far from what it calls."""
 
@@ -164,12 +228,17 @@ def _optimized(text: str, machine: Any) -> Any:
     """A module with the text, after LLVM's passes."""
     binding = _binding()
     module = binding.parse_assembly(text)
+    _optimize(module, machine)
+    return module
+
+
+def _optimize(module: Any, machine: Any) -> None:
+    binding = _binding()
     options = binding.create_pipeline_tuning_options(speed_level=_LEVEL)
     for name in _TRANSFORMED:
         setattr(options, name, True)
     builder = binding.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
-    return module
 
 
 @functools.cache
