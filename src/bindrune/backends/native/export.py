@@ -146,7 +146,7 @@ def export(
         target.write_bytes(code)
     else:
         _link(code, target, whose)
-    header.write_text(_header(name, interface, declared))
+    header.write_text(_header(name, interface, declared), encoding="utf-8")
     return Exported(name, target, header, declared)
 
 
