@@ -120,12 +120,6 @@ class Signature:
             classes = [-1 - known.setdefault(n, len(known)) if n > 1 else None for n in leading]
             self.key = (tuple(map(symbolic, self.types, classes)), *rest)
 
-    def places(self) -> list[str]:
-        """How Python writes the way to each leaf, from the pair of arguments and keyword arguments."""
-        numbered = trees.unflatten(self._structure, list(range(len(self._is_traced))))
-        found = zip(trees.leaf_paths(numbered), self._is_traced, strict=True)
-        return [place for place, traced in found if traced]
-
     def rebuild(self, cells: Sequence[Any], session: Session) -> tuple[list[Any], dict[str, Any]]:
         """The arguments as the staged function sees them."""
         traced, others = iter(cells), iter(self._others)
@@ -137,6 +131,12 @@ class Signature:
             else:
                 keywords[place] = session.lift(value)
         return [_lifted(a, session) for a in arguments], {n: _lifted(a, session) for n, a in keywords.items()}
+
+    def places(self) -> list[str]:
+        """How Python writes the way to each leaf, from the pair of arguments and keyword arguments."""
+        numbered = trees.unflatten(self._structure, list(range(len(self._is_traced))))
+        found = zip(trees.leaf_paths(numbered), self._is_traced, strict=True)
+        return [place for place, traced in found if traced]
 
 
 class _Same:
