@@ -166,6 +166,13 @@ def test_the_usual_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert cache.folder() == str(tmp_path / ".cache" / "bindrune" / "native")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "else"))
     assert cache.folder() == str(tmp_path / "else" / "bindrune" / "native")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert cache.folder() == str(tmp_path / "else" / "bindrune" / "native")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache.folder() is None
+    monkeypatch.undo()
+    monkeypatch.delenv("BINDRUNE_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(sys, "platform", "darwin")
     assert cache.folder() == str(tmp_path / "Library" / "Caches" / "bindrune" / "native")
 
@@ -252,9 +259,18 @@ def steps(x, w):
         x[i] = x[i - 1] * 0.5
     return total, np.linalg.norm(x), x @ x, np.sort(x), np.exp(w) @ w
 
+def distance(x, w):
+    h, total = x[:100].copy(), 0.0
+    for i in range(1, 30):
+        h[i:i + 50] = np.tanh(w[i:i + 50] @ h) + h[i - 1]
+        if h[i] > 0.5:
+            total += h[i] * np.exp(-h[-i])
+    return total + np.mean(h * h)
+
 x = np.sin(np.arange(300000.0))
 w = np.cos(np.arange(10000.0)).reshape(100, 100)
 found = [*br.jit(steps, backend="native")(x, w), br.jit(lambda x: np.sum(np.exp(x)), backend="native")(x)]
+found += br.jit(br.value_and_grad(distance, argnums=1), backend="native")(x, w / 100)
 try:
     br.jit(lambda x, i: x[i], backend="native")(x, 300000)
 except IndexError as error:

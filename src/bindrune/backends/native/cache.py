@@ -52,8 +52,9 @@ def folder() -> str | None:
         asked = _usual()
     elif asked.lower() in _OFF:
         return None
-    found = os.path.join(os.path.expanduser(asked), "native")
-    return found if os.path.isabs(found) else os.path.abspath(found)
+    found = os.path.expanduser(asked)
+    # Nobody's home is known where a tilde is left.
+    return None if found.startswith("~") else os.path.join(os.path.abspath(found), "native")
 
 
 def _usual() -> str:
