@@ -162,7 +162,7 @@ def _compiled(graph: Graph, whose: str) -> tuple[Program, Module]:
     fuse(program)
     simplify(program)
     left = [f"{entry.op.name}, {entry.line}" for entry in program.calls]
-    left += [s.name for s in _all(program.body) if isinstance(s, LibraryCall)]
+    left += [f"{s.name}, of BLAS or LAPACK" for s in _all(program.body) if isinstance(s, LibraryCall)]
     if left:
         listed = "".join(f"\n  {line}" for line in dict.fromkeys(left))
         raise ExportError(
