@@ -227,11 +227,21 @@ def test_what_decided_staging(build: Callable[..., Called]) -> None:
     assert "is not what the function was compiled for" in called.message(called(2.0, 0, out))
 
 
+def test_integers_are_exact_or_refused(build: Callable[..., Called]) -> None:
+    called = build(lambda n, k: n * k, 5, 7)
+    out = np.empty((), int)
+    assert called(-(2**40), 2**20, out) == 0
+    assert out == -(2**60)
+    assert called.message(called(2**40, 2**40, out)).startswith("multiply has no result for these operands (")
+    for n in (2**62, -(2**62), 2**63 - 1, -(2**63)):
+        assert called.message(called(1, n, out)) == f"an integer is {2**62} or more in magnitude"
+
+
 def test_messages_for_other_numbers(build: Callable[..., Called]) -> None:
     called = build(lambda x: x + 1, 1.0)
     assert called.message(0) == ""
     assert called.message(-1) == "there is no memory"
-    assert called.message(12) == called.message(-2) == called.message(1) == "no such status"
+    assert called.message(12) == called.message(-3) == called.message(1) == "no such status"
 
 
 def _prints(x: Any) -> Any:
@@ -364,7 +374,7 @@ def test_a_c_program(standard: str, tmp_path: Path) -> None:
     command = [*compiler, "-Wall", "-Wextra", "-pedantic", "-Werror", "-o", "main", source.name]
     subprocess.run([*command, "both.o", "other.o", "-lm"], cwd=tmp_path, check=True)
     said = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout
-    assert said.startswith("4 28 1 5 1 getitem raises an error for these operands (")
+    assert said.startswith("4 28 1 5 1 getitem has no result for these operands (")
 
 
 def test_it_needs_no_python(tmp_path: Path) -> None:

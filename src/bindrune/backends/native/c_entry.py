@@ -4,7 +4,7 @@ Arrays are pointers to contiguous elements, numbers are given by value, and resu
 Each call works in memory of its own, so that calls may be made from many threads.  What the program changes among its
 arguments is put there when it has ended well.
 
-Results are 0; `NO_MEMORY`; or the number of the reason why the program stopped, for which there is a text.
+The status is 0, the number of the reason why the program stopped, or one of the negative ones; all have a text.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...graph.dims import Dim, Length
-from ...graph.graph import Type, Value
+from ...graph.graph import PYTHON, Type, Value
 from .entry import CONTEXT_WORDS
 from .functions import CONTEXT_TAPE
 from .instructions import memory_type
+from .integers import LIMIT
 
-__all__ = ["ALONE", "NO_MEMORY", "PROGRAM", "Interface", "Parameter", "declaration", "function_text", "is_passable"]
+__all__ = ["ALONE", "PROGRAM", "UNREADY", "Interface", "Parameter", "declaration", "function_text", "is_passable"]
 
 PROGRAM = "bindrune.program"
 """The symbol of the program itself."""
 
-NO_MEMORY = -1
+NO_MEMORY, TOO_LARGE = -1, -2
 
 ALONE = """
 define i64 @bindrune.parts(i64 %count, i64 %cost) alwaysinline {
@@ -38,6 +39,9 @@ define void @bindrune.parallel(ptr %body, ptr %frame, i64 %count, i64 %parts) al
 }
 """
 """What stands for the pool of threads: everything is done by whoever calls."""
+
+UNREADY = (f"an integer is {LIMIT} or more in magnitude", "there is no memory")
+"""What the negative statuses say, the lowest first."""
 
 _ALIGNMENT = 64
 _FLOATS = {4: "float", 8: "double"}
@@ -60,6 +64,11 @@ class Parameter(NamedTuple):
     def by_value(self) -> bool:
         """Whether it is a number instead of an address."""
         return self.role in ("argument", "length") and not self.type.shape and _c_type(self.type.dtype)[1] == 1
+
+    @property
+    def limited(self) -> bool:
+        """Whether it is an integer as Python has them, which programs keep small enough to be exact."""
+        return self.role == "argument" and self.type.form == PYTHON and self.type.dtype.kind == "i"
 
 
 class Interface(NamedTuple):
@@ -173,6 +182,13 @@ def _function(name: str, interface: Interface) -> Iterator[str]:
             yield f"  %cell.{p.name} = alloca {kind}, align 8"
             yield f"  store {kind} %p.{p.name}, ptr %cell.{p.name}"
             places[-1] = f"%cell.{p.name}"
+    for i, p in enumerate(p for p in parameters if p.limited):
+        yield f"  %beyond{i} = add i64 %p.{p.name}, {LIMIT - 1}"
+        yield f"  %small{i} = icmp ult i64 %beyond{i}, {2 * LIMIT - 1}"
+        yield f"  br i1 %small{i}, label %go{i}, label %large{i}"
+        yield f"large{i}:"
+        yield f"  ret i32 {TOO_LARGE}"
+        yield f"go{i}:"
     places += [f"@constant{i}" for i in range(len(interface.constants))]
     for i, place in enumerate(places):
         yield f"  %argument{i} = getelementptr ptr, ptr %arguments, i64 {i}"
@@ -256,8 +272,8 @@ def _bytes(type: Type, names: Mapping[Value, str], stem: str) -> tuple[list[str]
 
 
 def _messages(name: str, reasons: Sequence[str]) -> Iterator[str]:
-    """The texts, from that for no memory on, and the function that gives one of them."""
-    texts = ["there is no memory", "", *reasons, "no such status"]
+    """The texts, from that for the lowest status on, and the function that gives one of them."""
+    texts = [*UNREADY, "", *reasons, "no such status"]
     for i, text in enumerate(texts):
         content = text.encode() + b"\0"
         yield f'@text{i} = private constant [{len(content)} x i8] c"{_quoted(content)}"'
@@ -265,7 +281,7 @@ def _messages(name: str, reasons: Sequence[str]) -> Iterator[str]:
     last = len(texts) - 1
     yield f"@texts = private constant [{len(texts)} x ptr] [{listed}]"
     yield f"define ptr @{name}_message(i32 signext %status) nounwind {{"
-    yield f"  %number = sub i32 %status, {NO_MEMORY}"
+    yield f"  %number = add i32 %status, {len(UNREADY)}"
     yield f"  %there = icmp ult i32 %number, {last}"
     yield f"  %safe = select i1 %there, i32 %number, i32 {last}"
     yield "  %at = getelementptr ptr, ptr @texts, i32 %safe"

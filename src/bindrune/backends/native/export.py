@@ -31,7 +31,7 @@ from ...graph.graph import Graph
 from ...graph.passes.optimize import optimize
 from ...graph.spelling import type_text
 from ...transforms.calls import describe
-from .c_entry import ALONE, PROGRAM, Interface, Parameter, declaration, function_text, is_passable
+from .c_entry import ALONE, PROGRAM, UNREADY, Interface, Parameter, declaration, function_text, is_passable
 from .fusion import fuse
 from .llvm import Module
 from .loops import HostCall, LibraryCall, Program, Statement
@@ -193,7 +193,7 @@ def _said(reason: Reason) -> str:
         return f"{type(error).__name__}: {error}{where}"
     if node.op.effect:
         return f"a value is not what the function was compiled for{where}"
-    return f"{node.op.name} raises an error for these operands{where}"
+    return f"{node.op.name.removeprefix('python.')} has no result for these operands{where}"
 
 
 # -------------------------------------------------------------------------------------------------------- parameters
@@ -298,7 +298,7 @@ def _result_names(results: Any, count: int) -> list[str]:
 def _header(name: str, interface: Interface, declared: str) -> str:
     guard = f"{name.upper()}_H"
     lines = [f"   {p.name}: {_described(p, interface)}" for p in interface.parameters]
-    reasons = [f"   {i}: {text}" for i, text in enumerate(interface.reasons, 1)]
+    statuses = [*enumerate(UNREADY, -len(UNREADY)), *enumerate(interface.reasons, 1)]
     return "\n".join(
         [
             f"/* Written by bindrune, for CPUs like {cpu()}.  Link with -lm. */",
@@ -317,8 +317,7 @@ def _header(name: str, interface: Interface, declared: str) -> str:
             "",
             "   Elements are contiguous, in C's order; nothing that is written may overlap with anything else.",
             "   Returns 0, or why it stopped; then results are undefined, and arguments have not been changed:",
-            "   -1: there is no memory",
-            *(text.replace("*/", "* /") for text in reasons),
+            *(f"   {i}: {text}".replace("*/", "* /") for i, text in statuses),
             "*/",
             declared,
             "",
