@@ -37,7 +37,7 @@ def _compiled(graph: Graph, name: str) -> Callable[[list[Any]], list[Any]]:
 
 def execute(graph: Graph, values: list[Any], backend: str | None = None) -> list[Any]:
     """The outputs of a graph for plain arrays and numbers; arrays among them own their memory."""
-    name = backend or os.environ.get("BINDRUNE_BACKEND", "interpreter")
+    name = backend or os.environ.get("BINDRUNE_BACKEND", "native")
     key = ("backend", name)
     run = graph.derived.get(key)
     if run is None:

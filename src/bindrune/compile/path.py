@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,20 @@ from .signature import Signature
 from .staging import Staging
 from .witnesses import Now, Witnesses
 
-__all__ = ["Path", "record"]
+__all__ = ["Path", "Surroundings", "record"]
+
+
+class Surroundings(NamedTuple):
+    """What the inputs and outputs of a path's graph are, beside the arguments' leaves and the results."""
+
+    lengths: Sequence[tuple[int, int]]
+    """The inputs behind the leaves: of which leaf the length, and along which axis."""
+    captured: Sequence[Any]
+    """The inputs behind those: what the function captures, as it is now."""
+    written: Sequence[int]
+    """The outputs behind the results: new contents of which leaves, or behind these of which captured arrays."""
+    changes: bool
+    """Whether the outputs behind those change anything else."""
 
 
 class Path:
@@ -75,6 +88,11 @@ class Path:
         """What the function captures, as it is now."""
         return self._witnesses.now()
 
+    @property
+    def surroundings(self) -> Surroundings:
+        """What the graph's inputs and outputs are, beside the arguments' leaves and the results."""
+        return Surroundings(self._lengths, self.look().of(self._held), self._written, bool(self._changes))
+
     def run(self, signature: Signature, now: Now) -> Any:
         """The result for some arguments, after the function's changes were made."""
         leaves = signature.leaves
@@ -84,7 +102,7 @@ class Path:
         token = shown.set(waiting) if self.shows and self.guards else None
         try:
             if any(isinstance(v, Array) for v in values):
-                found = list(evaluate(call, values, {"graph": self.graph}))
+                found = list(evaluate(call, values, {"graph": self.graph, "backend": self.backend}))
             else:
                 found = execute(self.graph, values, self.backend)
         except GuardFailed:

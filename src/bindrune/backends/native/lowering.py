@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+
 from ...graph.graph import Graph
 from . import (  # noqa: F401  (they enter their rules)
     composed,
@@ -20,11 +23,13 @@ from .regrouping import regrouped
 __all__ = ["lower"]
 
 
-def lower(graph: Graph) -> Program:
-    """The loop program of a graph."""
+def lower(graph: Graph, libraries: bool = True) -> Program:
+    """The loop program of a graph; it calls libraries for what they do better, if there are any."""
     graph = regrouped(graph)
-    lowering = Lowering(graph.name)
+    lowering = Lowering(graph.name, libraries)
     lowering.known_stack = stacks.stack_of
+    lowering.stack_at = functools.partial(stacks.Top, owned=False)
+    lowering.place_of = operator.attrgetter("place")
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
     return lowering.program

@@ -108,13 +108,14 @@ class Stack(NamedTuple):
 
 
 def stacks(low: Lowering, node: Node, operands: Sequence[Location]) -> list[Stack] | None:
-    """The operands as stacks of one length, if there are instructions for their type."""
+    """The operands as stacks of one length, if there are instructions for their type, or libraries for large ones."""
     dtype = node.results[-1].dtype
     if dtype.kind != "f" or any(x.dtype.kind not in "biuf" or x.dtype.str[1:] == "f2" for x in operands):
         return None
     views = [low.view(x) for x in operands]
     lead = broadcast_lengths([view.shape[:-2] for view in views]) if any(len(v.shape) > 2 for v in views) else ()
-    return [Stack(broadcast(view, (*lead, *view.shape[-2:])), dtype) for view in views]
+    found = [Stack(broadcast(view, (*lead, *view.shape[-2:])), dtype) for view in views]
+    return found if low.libraries or found[0].small is not None else None
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
             if label not in lengths or lengths[label].known == 1:
                 lengths[label] = n
     summed = [label for label in lengths if label not in output]
-    if len(views) == 2 and dtype.kind == "f" and all(view.dtype == dtype for view in views):
+    if low.libraries and len(views) == 2 and dtype.kind == "f" and all(view.dtype == dtype for view in views):
         found = contracted(low, views, labels, output, lengths)
         if found is not None:
             return found
