@@ -168,3 +168,31 @@ def test_the_error_function_in_single_precision() -> None:
     found = br.jit(special.erf, backend="native")(edges)
     np.testing.assert_array_equal(found, special.erf(edges))
     np.testing.assert_array_equal(np.signbit(found[:4]), np.signbit(edges[:4]))
+
+
+@pytest.mark.parametrize("function", [special.logsumexp, special.softmax, special.log_softmax])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_sums_of_exponentials_and_their_gradients(function: Callable[..., Any], dtype: Any) -> None:
+    rtol = 1e-5 if dtype == np.float32 else 1e-12
+    x = 30.0 * numbers(6, 5, dtype=dtype)
+    for axis in (0, 1, None):
+        compare(lambda x, axis=axis: function(x, axis=axis), x, rtol=rtol)
+        gradient = br.grad(lambda x, axis=axis: np.sum(function(x, axis=axis) ** 2))
+        compare(gradient, x, rtol=20 * rtol)
+    for special_values in ([0.0, -40.0], [-np.inf, -np.inf], [np.inf, 1.0], [np.nan, 1.0], [1e4, 1e4 - 800.0]):
+        edges = np.array(special_values, dtype)
+        with np.errstate(all="ignore"):
+            expected = function(edges)
+        np.testing.assert_allclose(br.jit(function, backend="native")(edges), expected, rtol=2 * rtol)
+
+
+def test_norms_and_logistic_regression() -> None:
+    x = numbers(7, 4)
+    for order, axis in ((None, None), ("fro", (0, 1)), (2, 1), (3, 0), (2.5, 1)):
+        compare(lambda x, order=order, axis=axis: np.linalg.norm(x, order, axis), x)
+
+    def loss(weights: Any, x: Any, labels: Any) -> Any:
+        scores = x @ weights
+        return -np.sum(labels * special.log_expit(scores) + (1.0 - labels) * special.log_expit(-scores))
+
+    compare(br.value_and_grad(loss), numbers(4), x, (numbers(7) > 0.0) * 1.0, rtol=1e-11)
