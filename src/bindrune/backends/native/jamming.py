@@ -69,16 +69,16 @@ def _is_worth_it(outer: For, scopes: dict[Storage, set[int]]) -> bool:
     if outer.ordered or not _is_long(outer) or len(outer.body) > _LARGEST:
         return False
     inner = [s for s in outer.body if isinstance(s, For)]
-    if len(inner) != 1 or not _is_long(inner[0]) or any(v is outer.variable for v, _ in inner[0].extent.terms):
+    if any(v is outer.variable for loop in inner for v, _ in loop.extent.terms):
         return False
-    straight = [*inner[0].body, *(s for s in outer.body if s is not inner[0])]
-    if len(inner[0].body) > _LARGEST or not all(isinstance(s, (Let, Store, Accumulate)) for s in straight):
+    straight = [s for s in outer.body if not isinstance(s, For)] + [s for loop in inner for s in loop.body]
+    if len(straight) > 2 * _LARGEST or not all(isinstance(s, (Let, Store, Accumulate)) for s in straight):
         return False
     own = {buffer.storage for s in straight for buffer, _, _ in accesses(s) if id(outer) in scopes[buffer.storage]}
     if any(storage.shape or storage.role != "temporary" for storage in own):
         return False
     # Only what is summed is read or written less often.
-    return any(isinstance(s, Accumulate) and s.name == "add" for s in inner[0].body)
+    return any(isinstance(s, Accumulate) and s.name == "add" for loop in inner if _is_long(loop) for s in loop.body)
 
 
 def _is_long(loop: For) -> bool:
