@@ -127,6 +127,7 @@ class Path:
             "loop": "for: staged as a loop",
             "while_": "while: staged as a loop",
             "branch": "if: staged as a branch",
+            "check": "an error: raised when the program runs",
         }
         seen: dict[str, None] = {}
 

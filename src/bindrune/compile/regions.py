@@ -63,10 +63,16 @@ class RegionStager(Branches):
         else:
             self.stages[-1].apply(show, operands, {"print": printed})
 
-    def check(self, condition: Any, message: Callable[[], Any] | None) -> None:
-        said = None if message is None else message()
-        error = said if isinstance(said, BaseException) else AssertionError(*([] if message is None else [said]))
-        self._check(condition.astype(bool), error)
+    def check(self, condition: Any, message: Callable[[], Any] | None) -> bool:
+        def fail() -> None:
+            said = None if message is None else message()
+            raise said if isinstance(said, BaseException) else AssertionError(*([] if message is None else [said]))
+
+        def attempt() -> None:
+            trial = self.try_(self._world((), fail), fail, {}, set(), set(), may_raise=True)
+            self._raise_unless(condition.astype(bool), trial)
+
+        return not self.handling and self._attempt("assert", attempt)
 
     def branch(
         self, condition: Any, then: Callable[[], None], otherwise: Callable[[], None], variables: Variables

@@ -12,15 +12,11 @@ from typing import Any
 
 from ..core.array import Array, View
 from ..core.errors import user_line
-from ..core.handler import perform
 from ..graph.dims import Unstageable
 from ..graph.graph import Type
 from ..lift.session import Session
-from ..lift.texts import closed
 from .aliases import Sharing
 from .carries import Carry
-from .effects import check
-from .messages import opened
 from .places import Content, Place
 from .recursion import Recursions, Unknown
 from .staging import Staging
@@ -147,15 +143,6 @@ class Trials:
             if cell._version:
                 fresh = self.session.watch.array(array)
                 cell._handler, cell._value, cell._mark, cell._version = fresh._handler, fresh._value, None, 0
-
-    def _check(self, condition: Any, error: BaseException) -> None:
-        if self.handling:
-            if not condition:
-                error.args = tuple(map(closed, error.args))
-                raise error
-            return
-        operands, error = opened(error.with_traceback(None))
-        perform(check, (condition, *operands), {"error": error})
 
     def _put(self, merged: dict[Place, Any], common: tuple[set[Place], list[Array]]) -> None:
         """Put results where they belong."""
