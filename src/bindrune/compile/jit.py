@@ -195,7 +195,10 @@ class Jit(Decorated):
                 if isinstance(error, BindruneError) and not isinstance(error, _OF_STAGING):
                     raise
                 self._stats.reasons[-1] += f"; {type(error).__name__} while it was staged: {error}"
-                unexpected = None if isinstance(error, _OF_STAGING) else error
+                if isinstance(error, _OF_STAGING):
+                    self._closed.add(signature.key)  # it may have been for a length that is not known
+                    continue
+                unexpected = error
                 break
             self._stats.guards += path.guards
             try:

@@ -51,6 +51,7 @@ class Staging(Handler):
     """
 
     __slots__ = (
+        "_assumed",
         "_held",
         "_literals",
         "_performed",
@@ -79,6 +80,7 @@ class Staging(Handler):
         self._held: dict[int, tuple[Any, Value]] = {}
         self._literals: dict[int, tuple[Any, Literal]] = {}
         self._sums: dict[Value, Node] = {}
+        self._assumed: set[Any] = set()
 
     # ------------------------------------------------------------------------------------------------- values
 
@@ -181,7 +183,7 @@ class Staging(Handler):
     def apply(self, op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
         values = [self.take(x) for x in operands]
         if op.shape is not None:
-            self._bound(values[0].shape, params)
+            self.bound(values[0].shape, params.get("index", ()))
         if isinstance(op, Structured):
             if not hasattr(op, "staged"):
                 op, params = ruled, {"graph": _own_graph(op, values, params), "rule": Rule(op, params)}
@@ -197,7 +199,7 @@ class Staging(Handler):
 
     def update(self, op: Write, target: Array, operands: Sequence[Any], params: dict[str, Any]) -> Array:
         values = [self.take(target), *(self.take(x) for x in operands)]
-        self._bound(values[0].shape, params)
+        self.bound(values[0].shape, params.get("index", ()))
         if is_open(([v.shape for v in values], params)):
             place = selected_shape(values[0].shape, params["index"], [v.shape for v in values[2:]])
             self._agree([place, values[1].shape])
@@ -239,6 +241,14 @@ class Staging(Handler):
             found = found + (term if factor == 1 else term * factor)
         return found
 
+    def _assume(self, length: Length) -> None:
+        """Check once when the program runs that a length is not negative."""
+        assert isinstance(length, Dim)
+        key = (frozenset(length.terms.items()), length.offset)
+        if key not in self._assumed:
+            self._assumed.add(key)
+            self.emit(assume, [self.take(self.number(length))], {}, ())
+
     def _agree(self, shapes: Sequence[Sequence[Length]]) -> None:
         """Check when the program runs that lengths are equal which meet in one axis and are not known to be."""
         for axis in range(1, 1 + max(map(len, shapes))):
@@ -247,26 +257,24 @@ class Staging(Handler):
             for other in others:
                 more = first - other
                 if isinstance(more, Dim):
-                    for number in (more, -more):
-                        self.emit(assume, [self.take(self.number(number))], {}, ())
+                    self._assume(more)
+                    self._assume(-more)
                 elif more:
                     raise Unstageable(f"{user_line()}: two lengths differ that meet in one axis")
 
-    def _bound(self, shape: Sequence[Length], params: dict[str, Any]) -> None:
+    def bound(self, shape: Sequence[Length], index: Sequence[Any]) -> None:
         """Check the bounds of slices when the program runs: lengths are taken to be what lies between them."""
-        index = params.get("index", ())
-        if not any(isinstance(e, slice) and next(dims_in(e), None) is not None for e in index):
-            return
         for e, n in zip(spell_out(tuple(e for e in index if e is not None), len(shape)), shape, strict=True):
-            if not isinstance(e, slice):
+            if not isinstance(e, slice) or (e.start is None and e.stop is None) or not is_open((e, n)):
                 continue
-            points = [0, 0 if e.start is None else e.start, n if e.stop is None else e.stop, n]
-            points = [n + p if isinstance(p, int) and p < 0 else p for p in points]
+            bounds = [n + b if isinstance(b, int) and b < 0 else b for b in (e.start, e.stop) if b is not None]
+            points = [0, *bounds, n] if e.step in (None, 1) else [0, *bounds[::-1], n - 1]
             for low, high in itertools.pairwise(points):
-                if isinstance(low, Dim) or isinstance(high, Dim):
-                    found = difference(high, low)
-                    if found is None or found < 0:
-                        self.emit(assume, [self.take(self.number(high - low))], {}, ())
+                found = difference(high, low)
+                if found is None:
+                    self._assume(high - low)
+                elif found < 0:
+                    raise Unstageable(f"{user_line()}: the bounds of a slice are not in order")
 
     # ------------------------------------------------------------------------------------ what Python sees
 
@@ -324,6 +332,7 @@ class Staging(Handler):
         used = set(outputs) | set(values_in([v.shape for v in outputs]))
         for node in self.nodes:
             used.update(node.uses)
+        used.update(values_in([v.shape for v in self.inputs if v in used or v not in self.outside]))
         kept = [v for v in self.inputs if v in used or v not in self.outside]
         self.outside = {v: c for v, c in self.outside.items() if v in used}
         kept.sort(key=lambda v: v in self.outside)  # lengths in the types of arguments are captured before them
@@ -391,7 +400,7 @@ hooks.decide = _decide  # type: ignore[method-assign]
 def _full(shape: Sequence[Length], value: Any, new: bool = False) -> Array:
     stage = _stage_of(shape)
     for dim in dims_in(tuple(shape) if new else ()):
-        stage.emit(assume, [stage.take(stage.number(dim))], {}, ())
+        stage._assume(dim)
     made = stage.emit(broadcast_to, [Literal(value)], {"shape": shape}, [Type(tuple(shape), value.dtype, ARRAY)])
     return Array(stage, made[0])
 
@@ -399,6 +408,10 @@ def _full(shape: Sequence[Length], value: Any, new: bool = False) -> Array:
 def _adopt(cell: Array, content: Any) -> None:
     stage = _stage_of(content)
     cell._value, cell._handler = stage.take(cell), stage
+
+
+def _bound(shape: Sequence[Length], index: Sequence[Any]) -> None:
+    _stage_of((tuple(shape), tuple(index))).bound(shape, index)
 
 
 def _stage_of(content: Any) -> Staging:
@@ -413,3 +426,4 @@ def _stage_of(content: Any) -> Staging:
 hooks.full = _full  # type: ignore[method-assign]
 protocol.hooks.zeros = lambda shape, dtype: _full(shape, dtype.type(0))
 hooks.adopt = _adopt  # type: ignore[method-assign]
+hooks.bound = _bound  # type: ignore[method-assign]

@@ -58,6 +58,11 @@ class _Hooks:
         raise Unstageable("Python needs an array of a length that only the running program knows")
 
     @staticmethod
+    def bound(shape: Any, index: Any) -> None:
+        """Check when the program runs that the bounds of slices lie within the axes they belong to."""
+        raise Unstageable("Python needs a length that only the running program knows")
+
+    @staticmethod
     def adopt(cell: Any, content: Any) -> None:
         """Make a constant cell one of the program whose lengths are in some content."""
         raise Unstageable("Python needs a length that only the running program knows")

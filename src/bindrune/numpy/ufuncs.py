@@ -216,7 +216,7 @@ def _at(ufunc: np.ufunc, op: Any, x: Any, index: Any, *others: Any) -> None:
         )
     if is_scalar(x):
         raise TypeError("first operand must be array")
-    template, arrays = views.split_index(index)
+    template, arrays = views.split_index(index, x.shape)
     if op.name in ("add", "subtract"):
         v = operand(others[0])
         views.put(x, template, arrays, v if op.name == "add" else -v, indexing.add_at)
