@@ -66,6 +66,7 @@ from .transforms.vectorize import vectorize
 if TYPE_CHECKING:
     from . import random, tree
     from .compile.interface import (
+        Dynamic,
         ShapeDtype,
         cost,
         disable_jit,
@@ -81,6 +82,7 @@ __all__ = [
     "BatchSizeError",
     "BindruneError",
     "CotangentError",
+    "Dynamic",
     "EscapedValueError",
     "GradientCheckError",
     "GraphError",
@@ -166,7 +168,7 @@ __version__ = "0.1.0"
 
 
 _COMPILED = frozenset(
-    "ShapeDtype cost disable_jit eval_shape io_callback jit make_graph progress pure_callback".split()
+    "Dynamic ShapeDtype cost disable_jit eval_shape io_callback jit make_graph progress pure_callback".split()
 )
 """What is defined where functions are staged, which is imported when it is first asked for."""
 

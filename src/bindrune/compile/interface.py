@@ -13,9 +13,10 @@ from ..graph.graph import Graph
 from .callbacks import io_callback, progress, pure_callback
 from .jit import Jit, disable_jit, jit
 from .path import Path, record
-from .signature import Signature
+from .signature import Dynamic, Signature
 
 __all__ = [
+    "Dynamic",
     "ShapeDtype",
     "cost",
     "disable_jit",
@@ -65,7 +66,7 @@ class ShapeDtype:
 def _recorded(f: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Path:
     function = f if isinstance(f, Jit) else Jit(f)
     given, named = trees.map_leaves(_blank, (arguments, keywords))
-    return record(function, Signature(function.statics, given, named, function.dynamic), function.dynamic, True)
+    return record(function, Signature(function.statics, given, named, function.dynamic), True)
 
 
 def _blank(leaf: Any) -> Any:

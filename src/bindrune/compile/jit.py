@@ -28,7 +28,7 @@ from ..graph.graph import Graph
 from ..transforms.calls import Decorated
 from .effects import AssumptionFailed, GuardFailed, NanFound
 from .path import Path, record
-from .signature import Signature, Statics
+from .signature import Dynamics, Signature, Statics
 from .witnesses import Now
 
 __all__ = ["Jit", "disable_jit", "jit"]
@@ -98,13 +98,15 @@ class Jit(Decorated):
         static_argnames: Any = (),
         dynamic: bool = False,
         backend: str | None = None,
+        fast_math: bool = False,
     ) -> None:
         super().__init__(function)
         self.original = function
         """What is staged; `function` is that, or lifted for a transformation around the call."""
         self.statics = Statics(function, static_argnums, static_argnames)
-        self.dynamic = dynamic
+        self.dynamic = Dynamics.of(function, dynamic)
         self.backend = backend
+        self.fast_math = fast_math
         self.opened: set[Any] = set()
         """Captured numbers that have changed, and therefore are inputs."""
         self._paths: dict[Any, list[Path]] = {}
@@ -113,7 +115,8 @@ class Jit(Decorated):
         self.meets_nan: set[Any] = set()
         """Signatures for which derivatives were not numbers."""
         self._stats = Stats()
-        self._ranks: Counter[Any] = Counter()
+        self._shapes: dict[Any, set[Any]] = {}
+        """The shapes that were met, by ranks and dtypes."""
         self._failures: Counter[Any] = Counter()
         """By signature how often it could not be staged."""
 
@@ -186,7 +189,7 @@ class Jit(Decorated):
             if open_lengths and signature.key in self._closed:
                 continue
             try:
-                path = record(self, signature, self.dynamic and open_lengths, open_lengths)
+                path = record(self, signature, open_lengths)
             except Unstageable as refused:
                 self._stats.reasons[-1] += f"; {refused}"
                 self._closed.add(signature.key)
@@ -222,17 +225,22 @@ class Jit(Decorated):
 
     def _novelty(self, signature: Signature) -> str:
         """Why a signature is staged that has not been met before."""
+        self._count_shapes(signature)
         if len(self._paths) == 1:
             return "the first call"
-        ranks = tuple((len(t.shape), t.dtype) for t in signature.types)
-        self._ranks[ranks] += 1
-        if self._ranks[ranks] == _SHAPES and not self.dynamic:
+        return f"arguments of new types: {', '.join(f'{t.dtype}{list(t.shape)}' for t in signature.types)}"
+
+    def _count_shapes(self, signature: Signature) -> None:
+        """Tell about `dynamic`, once, where shapes of the same ranks are staged again and again."""
+        shapes = self._shapes.setdefault(tuple((len(t.shape), t.dtype) for t in signature.types), set())
+        before = len(shapes)
+        shapes.add(tuple(t.shape for t in signature.types))
+        if before == _SHAPES < len(shapes) and self.dynamic is None:
             warn_user(
                 f"{self}: staged for {_SHAPES + 1} shapes of the same rank; br.jit(f, dynamic=True) stages once for "
                 "all leading lengths",
                 UserWarning,
             )
-        return f"arguments of new types: {', '.join(f'{t.dtype}{list(t.shape)}' for t in signature.types)}"
 
     def stats(self) -> Stats:
         """How often the function was staged and why, and how many calls found a graph."""
@@ -247,7 +255,7 @@ class Jit(Decorated):
         """
         signature = Signature(self.statics, arguments, keywords, self.dynamic)
         try:
-            path = record(self, signature, self.dynamic, signature.key not in self._closed)
+            path = record(self, signature, signature.key not in self._closed)
         except Unstageable as refused:
             return f"{self}: runs as plain Python, because\n  {refused}"
         return path.report(str(self))
@@ -255,7 +263,7 @@ class Jit(Decorated):
     def graph(self, *arguments: Any, **keywords: Any) -> Graph:
         """The graph for these arguments."""
         signature = Signature(self.statics, arguments, keywords, self.dynamic)
-        return record(self, signature, self.dynamic, True).graph
+        return record(self, signature, True).graph
 
     def clear(self) -> None:
         """Forget everything that was staged."""
@@ -270,6 +278,7 @@ def jit(
     dynamic: bool = False,
     donate_argnums: int | Sequence[int] = (),
     backend: str | None = None,
+    fast_math: bool = False,
 ) -> Any:
     """Compile a function: the same results, faster.
 
@@ -280,10 +289,13 @@ def jit(
         f: a function of NumPy arrays, numbers and trees of them.  Without it a decorator is returned.
         static_argnums: positions of arguments that are taken by value; they need a hash.
         static_argnames: the same by name.
-        dynamic: whether leading lengths of arrays are left open, so that one graph serves all of them.
+        dynamic: whether leading lengths of arrays are left open, so that one graph serves all of them; for some
+            arguments alone the annotation `br.Dynamic` says so.
         donate_argnums: accepted for code that comes from JAX; programs copy what they must not write to, and no more.
         backend: ``"native"`` (machine code) or ``"interpreter"`` (the graph performed by NumPy); by default what
             ``BINDRUNE_BACKEND`` in the environment says, else native.
+        fast_math: whether results may differ in their last digits, as they do where the identities of real numbers
+            are used to compute less (sums and products in another order, factors in place of quotients).
 
     Returns:
         A function like `f`, with the methods `stats()` and `explain(*arguments)`.
@@ -309,5 +321,6 @@ def jit(
             dynamic=dynamic,
             donate_argnums=donate_argnums,
             backend=backend,
+            fast_math=fast_math,
         )
-    return Jit(f, static_argnums, static_argnames, dynamic, backend)
+    return Jit(f, static_argnums, static_argnames, dynamic, backend, fast_math)

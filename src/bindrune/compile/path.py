@@ -57,8 +57,10 @@ class Path:
         notes: Sequence[tuple[str, str, str]],
         witnesses: Witnesses,
         backend: str | None,
+        fast_math: bool,
     ) -> None:
         self.backend = backend
+        self.fast_math = fast_math
         self.graph = graph
         self.guards = sum(node.op is guard for node in graph.nodes)
         self.shows = _shows(graph)
@@ -86,7 +88,7 @@ class Path:
             if any(isinstance(v, Array) for v in values):
                 found = list(evaluate(call, values, {"graph": self.graph}))
             else:
-                found = execute(self.graph, values, self.backend)
+                found = execute(self.graph, values, self.backend, self.fast_math)
         except GuardFailed:
             waiting.clear()
             raise
@@ -148,15 +150,15 @@ class Path:
         return "\n".join([*lines, *seen])
 
 
-def record(jit: Any, signature: Signature, dynamic: bool, open_lengths: bool) -> Path:
-    """Stage a function for a signature."""
+def record(jit: Any, signature: Signature, open_lengths: bool) -> Path:
+    """Stage a function for a signature; lengths may be left open or are those of this call."""
     try:
-        return _record(jit, signature, dynamic, open_lengths, Sharing())
+        return _record(jit, signature, open_lengths, Sharing())
     except SharedWriteFound:
-        return _record(jit, signature, dynamic, open_lengths, Sharing(strict=True))
+        return _record(jit, signature, open_lengths, Sharing(strict=True))
 
 
-def _record(jit: Any, signature: Signature, dynamic: bool, open_lengths: bool, sharing: Sharing) -> Path:
+def _record(jit: Any, signature: Signature, open_lengths: bool, sharing: Sharing) -> Path:
     stage = Staging(jit, known={})
     stage.open_lengths = open_lengths
     stage.takes_numbers = signature.key not in jit.meets_nan
@@ -165,8 +167,8 @@ def _record(jit: Any, signature: Signature, dynamic: bool, open_lengths: bool, s
     witnesses = session.watch = Witnesses(stage, changes, jit.opened)
     lengths: list[tuple[int, int]] = []
     types = list(signature.types)
-    if dynamic:
-        types, lengths = _open(stage, types)
+    if open_lengths and any(signature.opened):
+        types, lengths = _open(stage, types, signature.opened)
     cells = [stage.input(t, as_leaf(v)) for t, v in zip(types, signature.leaves, strict=True)]
     stage.inputs = stage.inputs[len(lengths) :] + stage.inputs[: len(lengths)]
     for (i, axis), value in zip(lengths, stage.inputs[len(cells) :], strict=True):
@@ -205,7 +207,7 @@ def _record(jit: Any, signature: Signature, dynamic: bool, open_lengths: bool, s
         stage.end()
     graph = stage.finish(values, getattr(jit.original, "__name__", "main"))
     held = [stage.outside[v] for v in graph.inputs[len(types) + len(lengths) :]]
-    return Path(graph, lengths, held, captured, recipe, written, made, notes, witnesses, jit.backend)
+    return Path(graph, lengths, held, captured, recipe, written, made, notes, witnesses, jit.backend, jit.fast_math)
 
 
 def _shows(graph: Graph) -> bool:
@@ -233,13 +235,13 @@ def _placed(reason: str) -> tuple[str, str]:
     return (line, why) if why else ("", reason)
 
 
-def _open(stage: Staging, types: Sequence[Type]) -> tuple[list[Type], list[tuple[int, int]]]:
-    """Types whose leading lengths are values of the program; equal ones are one."""
+def _open(stage: Staging, types: Sequence[Type], opened: Sequence[bool]) -> tuple[list[Type], list[tuple[int, int]]]:
+    """Types whose leading lengths are values of the program where they are opened; equal ones are one."""
     known: dict[Any, Any] = {}
     lengths: list[tuple[int, int]] = []
     found = []
-    for i, t in enumerate(types):
-        if t.shape and isinstance(t.shape[0], int) and t.shape[0] > 1:
+    for i, (t, leave_open) in enumerate(zip(types, opened, strict=True)):
+        if leave_open:
             if t.shape[0] not in known:
                 cell = stage.input(Type((), np.dtype(int), PYTHON))
                 known[t.shape[0]] = linear({cell._value: 1}, 0)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..core import protocol
-from ..core.array import Array, is_scalar
+from ..core.array import Array, concrete, is_scalar
 from ..core.errors import user_line
 from ..core.handler import HOST, Handler, constant
 from ..core.operation import Binary, Elementwise, Op, Structured, Unary, Write
@@ -288,7 +288,7 @@ class Staging(Handler):
     def concrete(self, value: Any) -> Any:
         if self.known is None:
             raise Unstageable(f"{user_line()}: Python needs a value that only the running loop has")
-        found = self._compute(value)
+        found = concrete(self._compute(value))
         self.nodes.append(Node(guard, (value,), {"expected": found}, (), user_line()))
         return found
 

@@ -25,7 +25,7 @@ import numpy as np
 from ..core import trees
 from ..core.array import Array, concrete, peek
 from ..core.errors import TracedConditionError, user_line
-from ..core.operation import registry
+from ..ops.scalars import as_python
 from ..ops.views import is_concrete, masked, masks
 from .iteration import items_of, iterating
 from .stager import NOTHING, Variables, current, is_hidden
@@ -275,7 +275,7 @@ def none(*flags: Any) -> Any:
     found = np.logical_not(value)
     if current.get() is None or type(peek(found)) is bool:
         return found
-    return registry["convert"](found, dtype=np.dtype(bool), form="python")
+    return as_python(found, bool)
 
 
 def chain(parts: tuple[Any, ...]) -> Any:

@@ -20,6 +20,7 @@ from ..core.handler import HOST, constants
 from ..core.protocol import FUNCTIONS, hooks, implements
 from ..ops import indexing, selection, views
 from ..ops.indexing import ARRAY
+from ..ops.scalars import as_python
 from ..ops.views import is_concrete, read_at, write_at
 from .shaping import cell_of
 from .ufuncs import call_ufunc, operand, write_out
@@ -108,7 +109,7 @@ def _piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **keywords: Any
 
 def _verdict(agreement: Any) -> Any:
     """One Python bool about whole arrays, or one for each lane where those differ."""
-    return bool(agreement) if is_concrete(agreement) else agreement
+    return bool(agreement) if is_concrete(agreement) else as_python(agreement, bool)
 
 
 @implements(np.allclose)

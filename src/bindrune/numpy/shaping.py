@@ -312,11 +312,11 @@ def _sliding_window_view(
     x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False
 ) -> Any:
     x = cell_of(x)
-    np.lib.stride_tricks.sliding_window_view(np.empty(x.shape, bool), window_shape, axis)
-    lengths = window_shape if isinstance(window_shape, (tuple, list)) else (window_shape,)
+    lengths = [*map(operator.index, window_shape if isinstance(window_shape, (tuple, list)) else (window_shape,))]
+    np.lib.stride_tricks.sliding_window_view(np.empty(x.shape, bool), lengths, axis)
     axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim, allow_duplicate=True)
     for along, length in zip(axes, lengths, strict=True):
-        x = rearranged(x, shaping.windows, length=operator.index(length), axis=along)
+        x = rearranged(x, shaping.windows, length=length, axis=along)
     return x
 
 

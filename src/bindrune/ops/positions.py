@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..core.array import Array
-from ..core.operation import Op, operation, registry, row
-from ..graph.graph import PYTHON
+from ..core.operation import Op, operation, row
+from .scalars import as_python
 
 __all__ = ["distinct_positions", "nonzero_positions"]
 
@@ -48,7 +48,7 @@ _distinct = _chosen("distinct", lambda x: np.unique(x, return_index=True)[1])
 
 def _counted(x: Array, operations: tuple[Op, Op]) -> Array:
     count, place = operations
-    number = registry["convert"](count(x), dtype=np.dtype(int), form=PYTHON).read()
+    number = as_python(count(x), int).read()
     found: Array = place(x, count=number._handler.length(number))
     return found
 
