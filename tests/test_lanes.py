@@ -155,8 +155,8 @@ def bound_behind_and(x):
 
 
 PROGRAMS = [
-    absolute, bound_behind_and, three_ways, nested, doubling, newton, breaking, searching, loop_with_else, writing, writing_in_a_loop,
-    conditional_expression, logic, through_a_helper, items_and_attributes, one_sided_variable,
+    absolute, bound_behind_and, three_ways, nested, doubling, newton, breaking, searching, loop_with_else, writing,
+    writing_in_a_loop, conditional_expression, logic, through_a_helper, items_and_attributes, one_sided_variable,
     lambda x: x if x > 0 else -x,
 ]  # fmt: skip
 

@@ -804,7 +804,7 @@ def test_try_that_returns():
     check(f, (1.0,), (-1.0,))
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     def __init__(self, value, whole):
         super().__init__(value)
         self.whole = whole
@@ -815,7 +815,7 @@ def test_errors_show_what_was_computed_for_them():
         if t < 0:
             raise ValueError(f"t is {t}, x begins with {x[0]:.3f} and its sum is {x.sum():.3f}")
         if x[0] > 100:
-            raise Refused(x[1] * 2, whole=x)
+            raise RefusedError(x[1] * 2, whole=x)
         for v in x:
             if v > 50:
                 raise KeyError(f"{v + 1} is too large")

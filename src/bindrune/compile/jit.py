@@ -174,11 +174,17 @@ class Jit(Decorated):
             if path.shows:
                 raise
             result = self._plainly(signature)
-            self._differs(error)
+            if not path.handles:
+                self._differs(error)
             return result
 
     def _differs(self, error: Exception) -> None:
-        """Say that an error was not the user's: plain Python has none."""
+        """Say that an error was not the user's: plain Python has none.
+
+        Errors of ours are about derivatives, which plain Python takes later.
+        """
+        if isinstance(error, BindruneError) and not isinstance(error, _OF_STAGING):
+            return
         warn_user(f"{self}: the program raised {error!r}, which plain Python does not", RuntimeWarning)
 
     def _stage_and_run(self, signature: Signature, reason: str) -> Any:

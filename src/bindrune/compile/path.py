@@ -43,6 +43,7 @@ class Path:
         graph: from the arguments' leaves, lengths that are open, and captured arrays to results and changes.
         guards: how many values it was decided by.
         shows: whether it does something that others see while it runs.
+        handles: whether the function handles errors, so that one of the program's may be none of the function's.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Path:
         witnesses: Witnesses,
         backend: str | None,
         fast_math: bool,
+        handles: bool,
     ) -> None:
         self.backend = backend
         self.fast_math = fast_math
         self.graph = graph
         self.guards = sum(node.op is guard for node in graph.nodes)
         self.shows = _shows(graph)
+        self.handles = handles
         self._lengths = lengths
         self._held = held
         self._captured = captured
@@ -207,7 +210,20 @@ def _record(jit: Any, signature: Signature, open_lengths: bool, sharing: Sharing
         stage.end()
     graph = stage.finish(values, getattr(jit.original, "__name__", "main"))
     held = [stage.outside[v] for v in graph.inputs[len(types) + len(lengths) :]]
-    return Path(graph, lengths, held, captured, recipe, written, made, notes, witnesses, jit.backend, jit.fast_math)
+    return Path(
+        graph,
+        lengths,
+        held,
+        captured,
+        recipe,
+        written,
+        made,
+        notes,
+        witnesses,
+        jit.backend,
+        jit.fast_math,
+        stager.handles,
+    )
 
 
 def _shows(graph: Graph) -> bool:

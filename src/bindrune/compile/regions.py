@@ -55,6 +55,7 @@ class RegionStager(Branches):
 
     def trying(self, depth: int) -> None:
         self.handling += depth
+        self.handles = True
 
     def show(self, values: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         operands, printed = printer(values, keywords)

@@ -63,6 +63,8 @@ class Trials:
         self.stages = [top]
         self.report = report
         self.handling = 0
+        self.handles = False
+        """Whether there was code that handles errors: some that the program raises are none in plain Python."""
         self.worlds: list[World] = []
         self.forgotten: list[set[str]] = []
         self.sharing = sharing
