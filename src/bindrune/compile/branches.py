@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ..core.array import Array
-from ..core.errors import user_line
 from ..core.handler import perform
 from ..core.operation import Elementwise
 from ..graph.dims import Unstageable
@@ -188,10 +187,12 @@ class Branches(Trials):
             if any(v is NOTHING for v in values):
                 if isinstance(place, Variable) and any(place.name in unbound for unbound in self.forgotten):
                     raise Read(place.name)
-                raise Unstageable(f"{user_line()}: {place.text} has a value on one side of the branch only")
+                raise Unstageable(f"{place.text} has a value on one side of the branch only", "Give it one before")
             (a, structure), (b, other) = (leaves_of(v, place) for v in values)
             if structure != other:
-                raise Unstageable(f"{user_line()}: {place.text} has another structure on each side of the branch")
+                raise Unstageable(
+                    f"{place.text} has another structure on each side of the branch", "Give it the same on both"
+                )
             kinds = [[t.stage.outward(type_of_cell(v)) for v in vs] for t, vs in zip(sides, (a, b), strict=True)]
             types = [joined_type(x, y, place.text) for x, y in zip(*kinds, strict=True)]
             joined[place] = Carry(structure, types)
@@ -239,7 +240,10 @@ class Branches(Trials):
                     continue
                 found = set(containers_in(value))
                 if not seen.isdisjoint(found):
-                    raise Unstageable(f"{user_line()}: {place.text} shares a container with another place")
+                    raise Unstageable(
+                        f"{place.text} shares a container with another place",
+                        "Make a container of its own (list(x), dict(x))",
+                    )
                 seen |= found
 
 

@@ -260,11 +260,19 @@ class Jit(Decorated):
             A text with a line for each line of the function that was decided about.
         """
         signature = Signature(self.statics, arguments, keywords, self.dynamic)
-        try:
-            path = record(self, signature, signature.key not in self._closed)
-        except Unstageable as refused:
-            return f"{self}: runs as plain Python, because\n  {refused}"
-        return path.report(str(self))
+        reasons: dict[str, None] = {}
+        for open_lengths in (True, False):
+            if open_lengths and signature.key in self._closed:
+                continue
+            try:
+                return record(self, signature, open_lengths).report(str(self))
+            except Unstageable as refused:
+                reasons[str(refused)] = None
+            except Exception as error:
+                if isinstance(error, BindruneError) and not isinstance(error, _OF_STAGING):
+                    raise
+                reasons[f"{type(error).__name__}: {error}"] = None
+        return "\n  ".join([f"{self}: runs as plain Python, because", *reasons])
 
     def graph(self, *arguments: Any, **keywords: Any) -> Graph:
         """The graph for these arguments."""

@@ -8,6 +8,8 @@ global variables) follows the results among the outputs, and is put in its place
 from __future__ import annotations
 
 import inspect
+import re
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +19,7 @@ from ..core.array import Array
 from ..core.errors import UnsupportedError, user_line
 from ..core.handler import evaluate
 from ..core.protocol import hooks
-from ..graph.dims import linear
+from ..graph.dims import Unstageable, linear
 from ..graph.graph import PYTHON, Graph, Type
 from ..lift.session import Session
 from ..lift.stager import current
@@ -126,31 +128,36 @@ class Path:
         return self._result.described(iter([v.type for v in self.graph.outputs]), describe)
 
     def report(self, name: str) -> str:
-        """What was staged, unrolled and guarded, a line each."""
-        lines = [f"{name}: {self.graph.size()} operations"]
+        """What was staged, unrolled and guarded, a line each, in the order of the source."""
         kinds = {
             "loop": "for: staged as a loop",
             "while_": "while: staged as a loop",
             "branch": "if: staged as a branch",
             "check": "an error: raised when the program runs",
         }
-        seen: dict[str, None] = {}
+        seen: dict[tuple[str, str], None] = {}
 
         def visit(graph: Graph) -> None:
             for node in graph.nodes:
                 if node.op.name in kinds:
-                    seen[f"  {node.line}: {kinds[node.op.name]}"] = None
+                    seen[node.line, kinds[node.op.name]] = None
                 elif node.op is guard:
-                    seen[
-                        f"  {node.line}: guarded; calls with another value than {node.params['expected']!r} stage again"
-                    ] = None
+                    value = reprlib.repr(node.params["expected"])
+                    seen[node.line, f"guarded; calls with another value than {value} stage again"] = None
                 for region in node.regions.values():
                     visit(region)
 
         visit(self.graph)
         for line, what, reason in self._notes:
-            seen[f"  {line}: {what}: left to Python, because {reason}"] = None
-        return "\n".join([*lines, *seen])
+            seen[line, f"{what}: left to Python, because {reason}"] = None
+        found = sorted(seen, key=lambda entry: _numbered(entry[0]))
+        return "\n".join([f"{name}: {self.graph.size()} operations", *(f"  {line}: {text}" for line, text in found)])
+
+
+def _numbered(line: str) -> tuple[str, int]:
+    """A line of the user's, to be sorted by its number."""
+    place = re.match(r"(.*):(\d+)", line)
+    return (place[1], int(place[2])) if place else (line, 0)
 
 
 def record(jit: Any, signature: Signature, open_lengths: bool) -> Path:
@@ -178,9 +185,8 @@ def _record(jit: Any, signature: Signature, open_lengths: bool, sharing: Sharing
         stage.known[value] = np.shape(signature.leaves[i])[axis]  # type: ignore[index]
     notes: list[tuple[str, str, str]] = []
 
-    def note(what: str, reason: str) -> None:
-        line, why = _placed(reason)
-        notes.append((line, what, why))
+    def note(what: str, refused: Unstageable) -> None:
+        notes.append((refused.line, what, refused.reason))
 
     stager = RegionStager(stage, note, sharing, session)
     arguments, keywords = signature.rebuild(cells, session)
@@ -244,11 +250,6 @@ def _refuse_drawing(name: str) -> None:
 
 
 hooks.drawing = _refuse_drawing
-
-
-def _placed(reason: str) -> tuple[str, str]:
-    line, _, why = reason.partition(": ")
-    return (line, why) if why else ("", reason)
 
 
 def _open(stage: Staging, types: Sequence[Type], opened: Sequence[bool]) -> tuple[list[Type], list[tuple[int, int]]]:

@@ -19,7 +19,6 @@ import numpy as np
 
 from ..core import trees
 from ..core.array import Array, is_scalar
-from ..core.errors import user_line
 from ..core.handler import Handler
 from ..graph.dims import Dim, Unstageable, hooks
 from ..graph.graph import Type
@@ -119,7 +118,9 @@ def _maker(leaf: Any, outputs: list[Any], session: Session, given: Mapping[int, 
     kind = trees.original_class(type(leaf))
     attributes = getattr(leaf, "__dict__", None)
     if isinstance(leaf, (FunctionType, *_ITERATORS)) or attributes is None or kind.__itemsize__:
-        raise Unstageable(f"{user_line()}: {leaf!r} leaves the function with values of the program inside")
+        raise Unstageable(
+            f"{leaf!r} leaves the function with values of the program inside", "Return arrays, or trees of them"
+        )
     recipe = Recipe(dict(attributes), outputs, session, given)
 
     def make(outputs: Iterator[Any], given: Sequence[Any]) -> Any:

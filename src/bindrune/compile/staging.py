@@ -23,7 +23,19 @@ from ..core.errors import user_line
 from ..core.handler import HOST, Handler, constant
 from ..core.operation import Binary, Elementwise, Op, Structured, Unary, Write
 from ..core.stack import STACK
-from ..graph.dims import Dim, Length, Unstageable, difference, dims_in, hooks, is_open, linear, values_in
+from ..graph.dims import (
+    FIXED,
+    UNKNOWN,
+    Dim,
+    Length,
+    Unstageable,
+    difference,
+    dims_in,
+    hooks,
+    is_open,
+    linear,
+    values_in,
+)
 from ..graph.graph import ARRAY, NUMBER, PYTHON, STACK_TYPE, Graph, Literal, Node, Type, Value, rename, type_of
 from ..graph.inference import OF_VALUES, infer, sample
 from ..graph.interpreter import interpret
@@ -37,6 +49,7 @@ from .ruled import Rule, ruled
 __all__ = ["Staging", "trace", "type_of_cell"]
 
 
+_ONLY_THERE = "Python needs a value that only the running program has"
 _LINEAR = frozenset({"python.add", "python.subtract", "python.multiply", "python.negative"})
 
 
@@ -260,7 +273,7 @@ class Staging(Handler):
                     self._assume(more)
                     self._assume(-more)
                 elif more:
-                    raise Unstageable(f"{user_line()}: two lengths differ that meet in one axis")
+                    raise Unstageable("two lengths differ that meet in one axis", "Give the arrays equal lengths")
 
     def bound(self, shape: Sequence[Length], index: Sequence[Any]) -> None:
         """Check the bounds of slices when the program runs: lengths are taken to be what lies between them."""
@@ -274,7 +287,9 @@ class Staging(Handler):
                 if found is None:
                     self._assume(high - low)
                 elif found < 0:
-                    raise Unstageable(f"{user_line()}: the bounds of a slice are not in order")
+                    raise Unstageable(
+                        "the bounds of a slice are not in order", "Put them in order, or take an empty array"
+                    )
 
     # ------------------------------------------------------------------------------------ what Python sees
 
@@ -287,7 +302,9 @@ class Staging(Handler):
 
     def concrete(self, value: Any) -> Any:
         if self.known is None:
-            raise Unstageable(f"{user_line()}: Python needs a value that only the running loop has")
+            raise Unstageable(
+                _ONLY_THERE, "Index an array with it instead, select with np.where, or compute it before the statement"
+            )
         found = concrete(self._compute(value))
         self.nodes.append(Node(guard, (value,), {"expected": found}, (), user_line()))
         return found
@@ -303,7 +320,10 @@ class Staging(Handler):
     def _expect(self, results: Sequence[Value]) -> None:
         """Take types from values, and go another way in calls where they are others."""
         if self.known is None:
-            raise Unstageable(f"{user_line()}: the type of a result depends on values that only the running loop has")
+            raise Unstageable(
+                "the type of a result depends on values that only the running program has",
+                "Compute it before the statement",
+            )
         for value in results:
             value.shape, value.dtype, value.form = type_of(self._compute(value))
             self.nodes.append(Node(expect, (value,), {"type": value.type}, (), user_line()))
@@ -382,7 +402,7 @@ def trace(program: Runnable, types: Sequence[Type | Value], name: str = "main") 
 def _number(dim: Dim) -> Any:
     stage = next(iter(dim.terms)).stage
     if stage is None:
-        raise Unstageable("Python needs a length that only the running program knows")
+        raise Unstageable(UNKNOWN, FIXED)
     return stage.number(dim)
 
 
@@ -418,7 +438,7 @@ def _stage_of(content: Any) -> Staging:
     """The innermost of those whose values are in some lengths."""
     stages = [v.stage for v in values_in(content)]
     if None in stages:
-        raise Unstageable("Python needs a length that only the running program knows")
+        raise Unstageable(UNKNOWN, FIXED)
     found: Staging = max(stages, key=lambda stage: stage.level)
     return found
 

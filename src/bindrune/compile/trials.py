@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.array import Array, View
-from ..core.errors import user_line
 from ..graph.dims import Unstageable
 from ..graph.graph import Type
 from ..lift.session import Session
@@ -51,14 +50,16 @@ class Trial:
         if not isinstance(leaf, Array) or id(leaf.root) not in self.written:
             return leaf
         if isinstance(leaf, View):
-            raise Unstageable(f"{user_line()}: a view is kept of an array that is written")
+            raise Unstageable("a view is kept of an array that is written", "Copy what is kept (x[i:j].copy())")
         return self.changes[Content(leaf)]
 
 
 class Trials:
     """Tries bodies, one inside the other."""
 
-    def __init__(self, top: Staging, report: Callable[[str, str], None], sharing: Sharing, session: Session) -> None:
+    def __init__(
+        self, top: Staging, report: Callable[[str, Unstageable], None], sharing: Sharing, session: Session
+    ) -> None:
         self.session = session
         self.stages = [top]
         self.report = report
@@ -108,14 +109,17 @@ class Trials:
         except NameError as error:
             if any(error.name in unbound for unbound in self.forgotten):
                 raise Read(str(error.name)) from None
-            raise Unstageable(f"{user_line()}: {error}") from None
+            raise Unstageable(str(error), "Give the variable a value before") from None
         except Unknown as unknown:
             if not may_raise:
                 raise
             trial.raised = unknown
         except Exception as error:
             if not may_raise:
-                raise Unstageable(f"{user_line()}: the body raises {type(error).__name__}: {error}") from None
+                raise Unstageable(
+                    f"the body raises {type(error).__name__}: {error}",
+                    "Raise under a condition of its own (if ...: raise ...)",
+                ) from None
             trial.raised = error
         finally:
             world.leave()

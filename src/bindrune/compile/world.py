@@ -14,7 +14,6 @@ from typing import Any
 
 from ..core import trees
 from ..core.array import Array, View
-from ..core.errors import user_line
 from ..core.handler import HOST, Handler
 from ..graph.dims import Unstageable
 from ..lift.session import Namespace, Session, assigned_names
@@ -148,7 +147,7 @@ class World:
             self.assigned.add(name)
             if name not in temporary:
                 if now is NOTHING:
-                    raise Unstageable(f"{user_line()}: {variable.text} is deleted")
+                    raise Unstageable(f"{variable.text} is deleted", "Leave it, or delete it after the statement")
                 found[variable] = now
         for array in self.arrays:
             if array._version != self._versions[id(array)]:
@@ -163,7 +162,9 @@ class World:
                 found[Tail(contents, self.count)] = contents[len(before) :]
                 continue
             if isinstance(contents, set) or len(contents) != len(before):
-                raise Unstageable(f"{user_line()}: a {type(container).__name__} grows or shrinks")
+                raise Unstageable(
+                    f"a {type(container).__name__} grows or shrinks", "Write into an array, or make its items before"
+                )
             for index in contents if isinstance(contents, dict) else range(len(contents)):
                 place: Place = Item(container, index)
                 if contents is not container:
