@@ -417,6 +417,20 @@ hooks.number = _number  # type: ignore[method-assign]
 hooks.decide = _decide  # type: ignore[method-assign]
 
 
+def _divide(dim: Dim, divisor: int) -> Length:
+    stage = _stage_of((dim,))
+    number = stage.number(dim)
+    rest = stage.length(number % divisor)
+    if isinstance(rest, Dim):
+        stage._assume(-rest)
+    elif rest:
+        raise Unstageable(f"a length that is divided by {divisor} leaves a rest", "Give the array another length")
+    return stage.length(number // divisor)
+
+
+hooks.divide = _divide  # type: ignore[method-assign]
+
+
 def _full(shape: Sequence[Length], value: Any, new: bool = False) -> Array:
     stage = _stage_of(shape)
     for dim in dims_in(tuple(shape) if new else ()):

@@ -70,6 +70,11 @@ class _Hooks:
         return False
 
     @staticmethod
+    def divide(dim: Dim, divisor: int) -> Any:
+        """The length divided by a number, checked when the program runs to leave no rest."""
+        raise Unstageable(UNKNOWN, FIXED)
+
+    @staticmethod
     def full(shape: Any, value: Any, new: bool = False) -> Any:
         """An array of one NumPy number everywhere, of a shape whose lengths are not known, nor their signs if new."""
         raise Unstageable(UNKNOWN, FIXED)
@@ -131,6 +136,13 @@ class Dim:
 
     def __rsub__(self, other: Any) -> Any:
         return self * -1 + other
+
+    def divided(self, divisor: int) -> Length:
+        """The length divided by a number that leaves no rest."""
+        if any(n % divisor for n in (self.offset, *self.terms.values())):
+            found: Length = hooks.divide(self, divisor)
+            return found
+        return Dim({v: f // divisor for v, f in self.terms.items()}, self.offset // divisor)
 
     def same(self, other: object) -> bool:
         """Whether two lengths are the same expression."""

@@ -20,7 +20,8 @@ from ..core.array import Array, View, concrete, dtype_of, is_scalar, peek
 from ..core.handler import constant
 from ..core.operation import Op
 from ..core.protocol import hooks, implements
-from ..graph.dims import Dim, is_open
+from ..graph.dims import FIXED, Dim, Unstageable, is_open
+from ..graph.interpreter import length_of
 from ..ops import joining, shaping
 from ..ops.elementwise import imag, real
 from ..ops.views import boxed, read_at, replay, write_at
@@ -89,7 +90,7 @@ def _size(a: Any, axis: Any = None) -> int:
 def _reshape(a: Any, /, shape: Any, order: Any = "C", *, copy: bool | None = None) -> Any:
     a = cell_of(a)
     if is_open((a.shape, shape)):
-        return shaping.reshape(a, shape=_filled_in(a.shape, shape), order=order)
+        return _reshape_open(a, shape, order, bool(copy))
     plain = peek(a)
     shape = concrete(shape) if isinstance(shape, Array) else shape
     if copy is False:
@@ -104,29 +105,46 @@ def _reshape(a: Any, /, shape: Any, order: Any = "C", *, copy: bool | None = Non
     return shaping.reshape(a, **params)
 
 
+def _reshape_open(a: Array, shape: Any, order: str, copy: bool) -> Array:
+    """A reshape with lengths that are not known, where it is known whether it is a view."""
+    if a.ndim > 1 and (type(a) is View or order not in ("C", "A")):
+        raise Unstageable("whether it is a view depends on lengths that only the running program knows", FIXED)
+    shape = tuple(map(length_of, shape)) if isinstance(shape, (tuple, list)) else length_of(shape)
+    found = _filled_in(a.shape, shape)
+    view = View(a, shaping.reshape, {"shape": found, "order": "C"}, found)
+    return view.snapshot() if copy else view
+
+
 def _filled_in(lengths: Sequence[Any], shape: Any) -> tuple[Any, ...]:
     """A shape with the length that -1 stands for, where lengths are not known: of what is left of them all."""
-    shape = (shape,) if isinstance(shape, (int, Dim)) else tuple(shape)
-    if -1 not in shape:
-        return tuple(shape)
-    left = list(lengths)
-    rest = 1
+    shape = shape if isinstance(shape, tuple) else (shape,)
+    left, others = list(lengths), []
     for n in shape:
         if n in left and n != -1:
             left.remove(n)
         elif n != -1:
-            rest *= operator.index(n)
-    whole: Any = math.prod(n for n in left if isinstance(n, int))
-    for n in left:
-        whole = n * whole if isinstance(n, Dim) and isinstance(whole, int) else whole
-    if sum(isinstance(n, Dim) for n in left) > 1 or (rest != 1 and not isinstance(whole, int)):
-        operator.index(next(n for n in left if isinstance(n, Dim)))  # refuses
-    return tuple((whole if rest == 1 else whole // rest) if n == -1 else n for n in shape)
+            others.append(n)
+    whole, rest = _product(left), _product(others)
+    if -1 in shape:
+        rest = operator.index(rest)
+        found = whole.divided(rest) if isinstance(whole, Dim) else whole // rest
+        return tuple(found if n == -1 else n for n in shape)
+    if whole != rest:
+        np.empty([*map(operator.index, lengths)]).reshape([*map(operator.index, shape)])
+    return shape
+
+
+def _product(lengths: Sequence[Any]) -> Any:
+    """The product of some lengths, of which at most one is left open."""
+    first = next((n for n in lengths if isinstance(n, Dim)), 1)
+    return first * math.prod(operator.index(n) for n in lengths if n is not first)
 
 
 @implements(np.ravel)
 def _ravel(a: Any, order: Any = "C") -> Any:
     a = cell_of(a)
+    if is_open(a.shape):
+        return _reshape_open(a, -1, "C" if order == "K" else order, False)
     plain = peek(a)
     flat = np.ravel(plain, order)
     flags = np.asarray(plain).flags
