@@ -38,7 +38,7 @@ def _compiled(graph: Graph, name: str, fast_math: bool) -> Callable[[list[Any]],
 
 def execute(graph: Graph, values: list[Any], backend: str | None = None, fast_math: bool = False) -> list[Any]:
     """The outputs of a graph for plain arrays and numbers; arrays among them own their memory."""
-    name = backend or os.environ.get("BINDRUNE_BACKEND", "interpreter")
+    name = backend or os.environ.get("BINDRUNE_BACKEND", "native")
     key = ("backend", name, fast_math)
     run = graph.derived.get(key)
     if run is None:

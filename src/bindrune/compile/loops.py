@@ -11,14 +11,13 @@ other, with its steps in reverse, takes off again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.handler import evaluate
 from ..core.operation import spec_of
-from ..graph.dims import is_open
 from ..graph.graph import STACK_TYPE, Graph, Type, Value
 from ..graph.interpreter import interpret
 from ..transforms.batch import Batch
@@ -33,8 +32,9 @@ from ..transforms.programs import (
     push_results,
     record_results,
 )
-from ..transforms.reverse import Reverse, guarding
-from .control import Region, beside, derive, runnable, stand_ins, whole_inputs
+from ..transforms.reverse import Into, Reverse, guarding
+from .control import Region, beside, derive, runnable, settled_tangent, stand_ins, whole_inputs
+from .dependence import reached_operands
 from .split import go_back, split
 from .stacks import EMPTY, put_all, to_lanes
 from .staging import trace, type_of_cell
@@ -61,7 +61,7 @@ class _Looping(Region):
         body, count = params["body"], params["carries"]
         (first, *values), (_, *tangents) = handler.open(operands)
         lead = self.leading
-        active = _reached(body, lead, count, [t is not None for t in tangents], has_tangents)
+        active = reached_operands(body, lead, count, [t is not None for t in tangents], has_tangents)
         carried = [i for i in range(count) if active[i]]
         captured = [i for i in range(count, len(values)) if active[i]]
 
@@ -92,7 +92,9 @@ class _Looping(Region):
         pushed = derive(body, ("push", count, tuple(active)), make)
         types = [v.type for v in body.inputs[lead:]]
         moving = [
-            TangentSpace(values[i]).zeros() if tangents[i] is None else _tangent(tangents[i], types[i], values[i])
+            TangentSpace(values[i]).zeros()
+            if tangents[i] is None
+            else settled_tangent(tangents[i], types[i], values[i])
             for i in carried
         ]
         found = evaluate(
@@ -108,7 +110,7 @@ class _Looping(Region):
     def for_lanes(self, body: Graph, count: int, axis: LaneAxis, batched: Sequence[bool]) -> tuple[Graph, list[bool]]:
         """The body for all lanes, and which carries and captured values have a lane axis in it."""
         lead = self.leading
-        flags = _reached(body, lead, count, batched, lambda type: True)
+        flags = reached_operands(body, lead, count, batched, lambda type: True)
 
         def make() -> Graph:
             def program(given: Sequence[Any]) -> list[Any]:
@@ -144,33 +146,6 @@ class _Looping(Region):
         return derive(body, key, lambda: trace(program, [Type((axis.size,), _BOOL), *mapped.inputs], body.name))
 
 
-def _tangent(tangent: Any, type: Type, value: Any) -> Any:
-    """A tangent of a value as the body has it, whose type is in terms of the body's inputs."""
-    type = tangent_type(type)
-    return settle(tangent, type._replace(shape=type_of_cell(value).shape) if is_open(type.shape) else type)
-
-
-def _reached(body: Graph, lead: int, count: int, given: Sequence[bool], passes: Callable[[Type], bool]) -> list[bool]:
-    """Which operands of a loop depend on those given: carries may come to, from others, over the steps.
-
-    What does not pass, such as an integer where derivatives are asked for, ends the way.
-    """
-    reached_operands = list(given)
-    skip = len(body.outputs) - count
-    while True:
-        reached = {v for v, r in zip(body.inputs[lead:], reached_operands, strict=True) if r}
-        for node in body.nodes:
-            if any(v in reached for v in node.operands):
-                reached.update(v for v in node.results if passes(v.type))
-        grown = [
-            r or (body.outputs[skip + i] in reached and passes(body.inputs[lead + i].type))
-            for i, r in enumerate(reached_operands[:count])
-        ]
-        if grown == reached_operands[:count]:
-            return reached_operands
-        reached_operands[:count] = grown
-
-
 class _Loop(_Looping):
     """A counted loop."""
 
@@ -199,7 +174,7 @@ class _Loop(_Looping):
         body, count = params["body"], params["carries"]
         (first, *values), (_, *marks) = handler.open(operands)
         lead = forward_op.leading
-        active = _reached(body, lead, count, [m is not None for m in marks], has_tangents)
+        active = reached_operands(body, lead, count, [m is not None for m in marks], has_tangents)
         carried = tuple(i for i in range(count) if active[i])
         captured = tuple(i for i in range(count, len(values)) if active[i])
         types = [v.type for v in body.inputs[lead:]]
@@ -215,27 +190,31 @@ class _Loop(_Looping):
             forward_op, [first, EMPTY, *values], {"body": made.forward, "carries": count + 1, **more}
         )
 
-        def pull(cotangents: Sequence[Any]) -> list[Any]:
+        def pull(cotangents: Sequence[Any], totals: Sequence[Any]) -> list[Any]:
             cts = [
-                TangentSpace(found[i]).zeros() if ct is None else _tangent(ct, types[i], found[i])
+                TangentSpace(found[i]).zeros() if ct is None else settled_tangent(ct, types[i], found[i])
                 for i, ct in ((i, cotangents[i]) for i in carried)
             ]
-            totals = [TangentSpace(values[i]).zeros() for i in captured]
+            sums = [
+                TangentSpace(values[i]).zeros() if total is None else settled_tangent(total, types[i], values[i])
+                for i, total in zip(captured, totals[len(totals) - len(captured) :], strict=True)
+            ]
             steps = first if forward_op is self else found[0]
             _, *pulled = evaluate(
                 loop,
-                [steps, stack, *cts, *totals, *(values[i] for i in made.inputs)],
+                [steps, stack, *cts, *sums, *(values[i] for i in made.inputs)],
                 {
                     "body": loops().backward,
-                    "carries": 1 + len(cts) + len(totals),
+                    "carries": 1 + len(cts) + len(sums),
                     "descending": not params.get("descending", False),
                 },
             )
             return [v for v, i in zip(pulled, (*carried, *captured), strict=True) if marks[i] is not None]
 
         followed = [(mark, i) for i in (*carried, *captured) if (mark := marks[i]) is not None]
+        into = Into(pull, [i in captured for _, i in followed])
         return record_results(
-            handler, found, [mark for mark, _ in followed], [spec_of(values[i]) for _, i in followed], pull
+            handler, found, [mark for mark, _ in followed], [spec_of(values[i]) for _, i in followed], into
         )
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:

@@ -126,7 +126,9 @@ def _halves(
     repeated = _computed_again(first, free, wanted)
     fresh = {v for node in repeated for v in node.results}
     made = {*given_values, *(v for node in second for v in node.results)}
-    residuals = [v for v in wanted if v not in made and v not in free and v not in fresh]
+    outside = {v for v in wanted if v not in made and v not in free and v not in fresh}
+    # In the order in which they are computed, which is that of every split of the same program.
+    residuals = [v for v in (*inputs, *(v for node in first for v in node.results)) if v in outside]
     recomputed = [v for v in wanted if v in fresh]
     needed = {*wanted, *_uses(repeated, ())}
     used = [i for i, v in enumerate(inputs) if v in free and v in needed]

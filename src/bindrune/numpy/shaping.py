@@ -117,7 +117,7 @@ def _reshape_open(a: Array, shape: Any, order: str, copy: bool) -> Array:
 
 def _filled_in(lengths: Sequence[Any], shape: Any) -> tuple[Any, ...]:
     """A shape with the length that -1 stands for, where lengths are not known: of what is left of them all."""
-    shape = shape if isinstance(shape, tuple) else (shape,)
+    shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     left, others = list(lengths), []
     for n in shape:
         if n in left and n != -1:

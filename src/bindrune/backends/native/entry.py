@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import ARRAY, NUMBER, Type
+from .integers import LIMIT
 from .machine import define_symbol
 
 __all__ = ["CONTEXT_WORDS", "Method", "address_symbols", "entry_text", "is_plain"]
@@ -318,6 +319,8 @@ def _unboxed(x: _Text, object: str, t: Type, cell: int) -> str:
     overflow = x.at(place, 8)
     number = x.call("PyLong_AsLongLongAndOverflow", f"ptr {object}, ptr {overflow}")
     x.same("i32", x.load("i32", overflow), "0")
+    beyond = x.value(f"add i64 {number}, {LIMIT}")
+    x.expect(x.value(f"icmp ult i64 {beyond}, {2 * LIMIT}"))
     x.do(f"store i64 {number}, ptr {place}")
     return place
 

@@ -20,13 +20,13 @@ from ...graph.graph import Graph, Literal, Node, Value
 from .loops import INTEGER, Affine, Apply, Buffer, Const, Expression, If, Load, Reserve, Storage, Store, affine
 from .lower import Location, Lowering, convert, rule
 from .shaping import BOOL
-from .views import View, whole
+from .views import View, along, whole
 
-__all__ = ["Top", "stack_of"]
+__all__ = ["HEADER", "NEVER_EMPTY", "WORD", "Top", "may_be_spent", "pushes", "stack_of"]
 
-_WORD = 8
-_HEADER = 2 * _WORD
-_NEVER_EMPTY = -1
+WORD = 8
+HEADER = 2 * WORD
+NEVER_EMPTY = -1
 """The top of the stack of zeros without end."""
 
 
@@ -58,7 +58,7 @@ class Top(Expression):
 
 def stack_of(x: Any) -> Top:
     """A stack that is known: the empty one, or that of zeros."""
-    return Top(affine(0 if x is EMPTY else _NEVER_EMPTY), owned=x is EMPTY)
+    return Top(affine(0 if x is EMPTY else NEVER_EMPTY), owned=x is EMPTY)
 
 
 def may_be_spent(graph: Graph) -> bool:
@@ -93,26 +93,52 @@ def _push(low: Lowering, node: Node, operands: list[Location]) -> Location:
     if isinstance(value, View):
         value.storage.viewers[id(pending), len(pending)] = pending
     pending.append(value)
-    owned = below.owned and node.operands[0] in low.dying
-    if _continues(low, node.results[0], "push"):
-        return Top(below.place, owned, pending)
+    return _ended(low, node, Top(below.place, below.owned and node.operands[0] in low.dying, pending))
+
+
+@rule("spread")
+def _spread(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    """What is to be pushed gets another axis; what lies on the tape is the host's business."""
+    (stack,) = operands
+    assert isinstance(stack, Top)
+    pending = stack.pending or []
+    if stack.place.known is None or any(isinstance(x, Top) for x in pending):
+        return NotImplemented
+    made: list[Location] = []
+    for i, x in enumerate(pending):
+        view = low.view(x)
+        axis = node.params["axis"]
+        shape = (*view.shape[:axis], affine(node.params["size"]), *view.shape[axis:])
+        seen = view.seen([along(n + (n >= axis)) for n in range(len(view.shape))], shape)
+        view.storage.viewers.pop((id(pending), i), None)
+        seen.storage.viewers[id(made), i] = made
+        made.append(seen)
+    return _ended(low, node, Top(stack.place, stack.owned and node.operands[0] in low.dying, made)) if made else stack
+
+
+def _ended(low: Lowering, node: Node, stack: Top) -> Top:
+    """A stack on which no more is pushed: with a frame of what was, unless there is more to come."""
+    pending = stack.pending
+    assert pending is not None
+    if any(_continues(low, node.results[0], name) for name in ("push", "spread")):
+        return stack
     bottom = affine(low.let(Load(low.tape, ()), "b"))
     cursor = bottom
     starts: list[Affine] = []
     for x in pending:
         starts.append(cursor)
         cursor = cursor + _room(low, _shape(low, x), x.dtype)
-    top = cursor + _HEADER
+    top = cursor + HEADER
     low.do(Reserve(top))
     for i, (x, start) in enumerate(zip(pending, starts, strict=True)):
         _put(low, x, start)
         if isinstance(x, View):
             x.storage.viewers.pop((id(pending), i), None)
     header = on_tape(INTEGER, (affine(2),), cursor)
-    low.do(Store(header.buffer, (affine(0),), below.place))
+    low.do(Store(header.buffer, (affine(0),), stack.place))
     low.do(Store(header.buffer, (affine(1),), cursor - bottom))
     low.do(Store(low.tape, (), top))
-    return Top(top, owned)
+    return Top(top, stack.owned)
 
 
 def _shape(low: Lowering, x: Location) -> tuple[Affine, ...]:
@@ -129,9 +155,9 @@ def _room(low: Lowering, shape: Sequence[Affine], dtype: np.dtype[Any]) -> Affin
             size = n * size.known
         else:
             size = affine(low.let(Apply("multiply", (size, n), INTEGER)))
-    if all(factor % _WORD == 0 for _, factor in size.terms):
-        return Affine(size.terms, (size.offset + _WORD - 1) // _WORD * _WORD)
-    return affine(low.let(Apply("bitwise_and", (size + (_WORD - 1), affine(-_WORD)), INTEGER)))
+    if all(factor % WORD == 0 for _, factor in size.terms):
+        return Affine(size.terms, (size.offset + WORD - 1) // WORD * WORD)
+    return affine(low.let(Apply("bitwise_and", (size + (WORD - 1), affine(-WORD)), INTEGER)))
 
 
 def on_tape(dtype: np.dtype[Any], shape: tuple[Affine, ...], start: Affine) -> View:
@@ -200,7 +226,7 @@ def _guarded(low: Lowering, endless: Expression | None, read: Expression, otherw
 
 def _open(low: Lowering, place: Affine, endless: Expression | None) -> tuple[Affine, Affine]:
     """The place above the values of the uppermost frame, and where it begins."""
-    above = place - _HEADER
+    above = place - HEADER
     header = on_tape(INTEGER, (affine(2),), above)
     size = _guarded(low, endless, Load(header.buffer, (affine(1),)), affine(0))
     return above, above - affine(size)
@@ -249,7 +275,7 @@ def _close(low: Lowering, node: Node, stack: Top, endless: Expression | None) ->
     if endless is not None:
         whole_frame = Apply("logical_or", (endless, whole_frame), BOOL)
     low.check(whole_frame, node, _another_frame, cursor)
-    header = on_tape(INTEGER, (affine(2),), stack.place - _HEADER)
+    header = on_tape(INTEGER, (affine(2),), stack.place - HEADER)
     below = _guarded(low, endless, Load(header.buffer, (affine(0),)), stack.place)
     return Top(affine(below), stack.owned)
 
