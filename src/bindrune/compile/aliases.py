@@ -43,10 +43,12 @@ class Sharing:
         strict: whether statements that leave such arrays are refused at once.
     """
 
-    __slots__ = ("cells", "strict")
+    __slots__ = ("cells", "ordered", "strict")
 
     def __init__(self, strict: bool = False) -> None:
         self.cells: list[tuple[Array, int]] = []
+        self.ordered = False
+        """Whether arguments are taken to be in C's order (`compile.layouts`)."""
         self.strict = strict
 
     def expect(self, places: set[Place]) -> None:

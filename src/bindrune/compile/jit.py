@@ -138,6 +138,9 @@ class Jit(Decorated):
                 if now.stale:
                     reason = now.stale
                     continue
+                if not path.lies(signature, now):
+                    reason = "an array lies in memory another way"
+                    continue
                 result = self._run(path, signature, now)
             except Unstageable:
                 # A transformation around the call needs what the graph does not have.

@@ -29,6 +29,7 @@ from .changes import Change, Changes, duplicated
 from .control import call
 from .effects import GuardFailed, Test, guard, shown
 from .execution import execute
+from .layouts import is_in_order
 from .recipes import Recipe
 from .regions import RegionStager
 from .signature import Signature
@@ -62,6 +63,7 @@ class Path:
         backend: str | None,
         fast_math: bool,
         handles: bool,
+        ordered: bool,
     ) -> None:
         self.backend = backend
         self.fast_math = fast_math
@@ -69,6 +71,7 @@ class Path:
         self.guards = sum(node.op is guard for node in graph.nodes)
         self.shows = _shows(graph)
         self.handles = handles
+        self._ordered = ordered
         self._lengths = lengths
         self._held = held
         self._captured = captured
@@ -114,6 +117,10 @@ class Path:
     def _given(self, signature: Signature, now: Now) -> list[Any]:
         """What the function is given: leaves of its arguments, and what it captures."""
         return [*signature.leaves, *now.of(self._captured)]
+
+    def lies(self, signature: Signature, now: Now) -> bool:
+        """Whether arrays lie in memory as it was taken for granted."""
+        return not self._ordered or all(map(is_in_order, self._given(signature, now)))
 
     def is_confused(self, signature: Signature, now: Now) -> bool:
         """Whether the function changes what in this call stands at another place too, which no graph tells apart."""
@@ -229,6 +236,7 @@ def _record(jit: Any, signature: Signature, open_lengths: bool, sharing: Sharing
         jit.backend,
         jit.fast_math,
         stager.handles,
+        sharing.ordered,
     )
 
 

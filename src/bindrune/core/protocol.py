@@ -32,6 +32,8 @@ class _Hooks:
     """``__array_ufunc__``: (ufunc, method, inputs, keywords) to the result."""
     drawing: Callable[[str], object] = staticmethod(lambda name: None)
     """Told before a generator of NumPy's draws; staging refuses."""
+    layout: Callable[[Any, Any], object] = staticmethod(lambda cell, made: None)
+    """Told of what is made of a cell that is a view or not as that lies in memory; staging has no layouts."""
     zeros: Callable[[tuple[Any, ...], Any], Any]
     """``np.zeros`` for a shape with lengths that only a running program knows."""
     special: Callable[[], None]

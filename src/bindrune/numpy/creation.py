@@ -171,7 +171,11 @@ def asarray(x: Any, dtype: Any = None, order: Any = None, *, copy: bool | None =
             return cast
         if copy or (order in ("C", "F") and not np.asarray(peek(x)).flags[order]):
             copied: Array = FUNCTIONS[np.copy](x, order or "K")
+            if not copy:
+                hooks.layout(x, copied)
             return copied
+        if order in ("C", "F"):
+            hooks.layout(x, x)
         return x
     if isinstance(x, Flat):
         return asarray(x.copy(), dtype)

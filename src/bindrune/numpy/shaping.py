@@ -20,7 +20,7 @@ from ..core.array import Array, View, concrete, dtype_of, is_scalar, peek
 from ..core.handler import constant
 from ..core.operation import Op
 from ..core.protocol import hooks, implements
-from ..graph.dims import FIXED, Dim, Unstageable, is_open
+from ..graph.dims import FIXED, Dim, Unstageable, is_open, substitute, values_in
 from ..graph.interpreter import length_of
 from ..ops import joining, shaping
 from ..ops.elementwise import imag, real
@@ -37,11 +37,18 @@ def cell_of(x: Any) -> Array:
 
 def rearranged(cell: Array, op: Op, **params: Any) -> Any:
     """The result of an operation that moves elements: a view where NumPy's is one."""
-    if is_open((cell.shape, params)):
+    plain, given = _with_some_lengths(cell, params) if is_open((cell.shape, params)) else (peek(cell), params)
+    found = op.implementation(plain, **given)
+    if not _is_view(plain, found):
         return op(cell, **params)
-    plain = peek(cell)
-    found = op.implementation(plain, **params)
-    return View(cell, op, params, found.shape) if _is_view(plain, found) else op(cell, **params)
+    return View(cell, op, params, found.shape if given is params else op(cell, **params).shape)
+
+
+def _with_some_lengths(cell: Array, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """An array like a cell, and parameters, with numbers in place of lengths that are not known."""
+    values = values_in((cell.shape, params))
+    content = substitute((cell.shape, params), lambda dim: dim.at(lambda v: 5 + values.index(v)))
+    return np.empty(content[0], cell.dtype), content[1]
 
 
 def _is_view(plain: Any, found: Any) -> bool:
@@ -101,8 +108,11 @@ def _reshape(a: Any, /, shape: Any, order: Any = "C", *, copy: bool | None = Non
     params = {"shape": found.shape, "order": order}
     if _is_view(plain, found):
         view = View(a, shaping.reshape, params, found.shape)
+        hooks.layout(a, view)
         return view.snapshot() if copy else view
-    return shaping.reshape(a, **params)
+    made = shaping.reshape(a, **params)
+    hooks.layout(a, made)
+    return made
 
 
 def _reshape_open(a: Array, shape: Any, order: str, copy: bool) -> Array:
@@ -112,6 +122,7 @@ def _reshape_open(a: Array, shape: Any, order: str, copy: bool) -> Array:
     shape = tuple(map(length_of, shape)) if isinstance(shape, (tuple, list)) else length_of(shape)
     found = _filled_in(a.shape, shape)
     view = View(a, shaping.reshape, {"shape": found, "order": "C"}, found)
+    hooks.layout(a, view)
     return view.snapshot() if copy else view
 
 
@@ -131,7 +142,7 @@ def _filled_in(lengths: Sequence[Any], shape: Any) -> tuple[Any, ...]:
         return tuple(found if n == -1 else n for n in shape)
     if whole != rest:
         np.empty([*map(operator.index, lengths)]).reshape([*map(operator.index, shape)])
-    return shape
+    return tuple(shape)
 
 
 def _product(lengths: Sequence[Any]) -> Any:
@@ -153,9 +164,10 @@ def _ravel(a: Any, order: Any = "C") -> Any:
     elif order == "K":
         a, order = _permuted(a, _in_memory(plain.strides)), "C"
     params = {"shape": flat.shape, "order": order}
-    return (
-        View(a, shaping.reshape, params, flat.shape) if _is_view(plain, flat) else _copy(shaping.reshape(a, **params))
-    )
+    view = _is_view(plain, flat)
+    made = View(a, shaping.reshape, params, flat.shape) if view else _copy(shaping.reshape(a, **params))
+    hooks.layout(a, made)
+    return made
 
 
 def _in_memory(strides: Sequence[int]) -> list[int]:
@@ -301,7 +313,12 @@ def _broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
     array = cell_of(array)
     shape = concrete(shape) if isinstance(shape, Array) else shape
     if is_open((array.shape, shape)):
-        return shaping.broadcast_to(array, shape=tuple(shape))
+        params = {"shape": tuple(shape)}
+        return (
+            View(array, shaping.broadcast_to, params, tuple(shape))
+            if array.shape
+            else shaping.broadcast_to(array, **params)
+        )
     return rearranged(array, shaping.broadcast_to, shape=np.broadcast_to(peek(array), shape).shape)
 
 
