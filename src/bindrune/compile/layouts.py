@@ -78,13 +78,13 @@ class _Order:
         return bool(name == "broadcast_to" and isinstance(source, Literal) and source.ndim == 0)
 
 
-def _note(cell: Array, made: Array) -> None:
-    """Something was made of a cell that is a view if it would be one of an array in C's order."""
+def _note(cell: Array, made: Array, by_order: bool = True) -> None:
+    """Something was made of a cell that is a view if it would be one of an array in C's order, if that is known."""
     stager: Any = current.get()
     if stager is None or len(cell.shape) < 2:
         return
     order = _Order()
-    if not order.of_cell(cell.root):
+    if not by_order or not order.of_cell(cell.root):
         stager.sharing.cells += [(root, root._version) for root in (cell.root, made.root)]
     elif order.of_argument:
         stager.sharing.ordered = True

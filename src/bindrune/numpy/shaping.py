@@ -20,7 +20,7 @@ from ..core.array import Array, View, concrete, dtype_of, is_scalar, peek
 from ..core.handler import constant
 from ..core.operation import Op
 from ..core.protocol import hooks, implements
-from ..graph.dims import FIXED, Dim, Unstageable, is_open, substitute, values_in
+from ..graph.dims import Dim, is_open, substitute, values_in
 from ..graph.interpreter import length_of
 from ..ops import joining, shaping
 from ..ops.elementwise import imag, real
@@ -116,14 +116,14 @@ def _reshape(a: Any, /, shape: Any, order: Any = "C", *, copy: bool | None = Non
 
 
 def _reshape_open(a: Array, shape: Any, order: str, copy: bool) -> Array:
-    """A reshape with lengths that are not known, where it is known whether it is a view."""
-    if a.ndim > 1 and (type(a) is View or order not in ("C", "A")):
-        raise Unstageable("whether it is a view depends on lengths that only the running program knows", FIXED)
+    """A reshape with lengths that are not known."""
     shape = tuple(map(length_of, shape)) if isinstance(shape, (tuple, list)) else length_of(shape)
     found = _filled_in(a.shape, shape)
-    view = View(a, shaping.reshape, {"shape": found, "order": "C"}, found)
-    hooks.layout(a, view)
-    return view.snapshot() if copy else view
+    is_view = a.ndim < 2 or (type(a) is Array and order in ("C", "A"))
+    params = {"shape": found, "order": "F" if order == "F" else "C"}
+    made = View(a, shaping.reshape, params, found) if is_view else shaping.reshape(a, **params)
+    hooks.layout(a, made, is_view)
+    return made.snapshot() if copy else made
 
 
 def _filled_in(lengths: Sequence[Any], shape: Any) -> tuple[Any, ...]:
