@@ -12,7 +12,7 @@ from ..core import trees
 from ..core.array import Array, View
 from ..graph.dims import Unstageable, same_shape
 from ..graph.graph import ARRAY, Type, Value
-from .places import ATOMS, Place, contents_of
+from .places import ATOMS, Place, contents_of, identity
 from .staging import Staging
 from .tails import Tail, taken_apart
 from .types import joined_type, settle
@@ -90,7 +90,7 @@ def containers_in(value: Any) -> Iterator[int]:
         return
     contents = contents_of(value)
     if contents is not None:
-        yield id(contents)
+        yield identity(value)
     parts = contents.values() if isinstance(contents, dict) else value
     if isinstance(value, (list, tuple, deque)) or contents is not None:
         for part in parts:

@@ -26,6 +26,7 @@ from ..lift.containers import SIMPLE
 from ..lift.session import Namespace, Session
 from ..ops.rows import form_of_row, row_number
 from ..ops.scalars import convert
+from .places import contents_of
 
 __all__ = ["Recipe"]
 
@@ -116,16 +117,16 @@ def _maker(leaf: Any, outputs: list[Any], session: Session, given: Mapping[int, 
     if isinstance(leaf, (set, frozenset)) and all(type(v) in SIMPLE for v in leaf):
         return lambda *_: copy.copy(leaf)
     kind = trees.original_class(type(leaf))
-    attributes = getattr(leaf, "__dict__", None)
+    attributes = contents_of(leaf)
     if isinstance(leaf, (FunctionType, *_ITERATORS)) or attributes is None or kind.__itemsize__:
         raise Unstageable(
             f"{leaf!r} leaves the function with values of the program inside", "Return arrays, or trees of them"
         )
-    recipe = Recipe(dict(attributes), outputs, session, given)
+    recipe = Recipe(attributes.copy(), outputs, session, given)
 
     def make(outputs: Iterator[Any], given: Sequence[Any]) -> Any:
         made = object.__new__(kind)
-        made.__dict__.update(recipe.make(outputs, given))
+        contents_of(made).update(recipe.make(outputs, given))
         return made
 
     return make

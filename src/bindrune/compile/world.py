@@ -27,6 +27,7 @@ from .places import (
     Place,
     Variable,
     contents_of,
+    identity,
     refill,
     same_contents,
 )
@@ -91,7 +92,7 @@ class World:
             else:
                 contents = contents_of(value)
                 if contents is not None:
-                    self.containers[id(contents)] = value
+                    self.containers[identity(value)] = value
                 if isinstance(value, types.FunctionType):
                     self._share(value)
                 waiting += _parts(value)
