@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import types
 from collections import deque
+from collections.abc import Iterator, MutableSequence
+from io import IOBase
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ __all__ = [
     "Whole",
     "contents_of",
     "identity",
+    "moves_on",
     "refill",
     "same_contents",
 ]
@@ -292,6 +295,13 @@ def contents_of(container: Any) -> Any:
         return slots
     contents = getattr(container, "__dict__", None)
     return contents if isinstance(contents, dict) else None
+
+
+def moves_on(value: Any) -> bool:
+    """Whether something changes as it is used, in ways that cannot be seen or put back: iterators, files, buffers."""
+    if isinstance(value, (Array, list, dict, set, deque, *ATOMS)):
+        return False
+    return isinstance(value, (Iterator, MutableSequence, IOBase)) or type(value).__module__ == "random"
 
 
 def identity(container: Any) -> int:

@@ -28,6 +28,7 @@ from .places import (
     Variable,
     contents_of,
     identity,
+    moves_on,
     refill,
     same_contents,
 )
@@ -84,6 +85,10 @@ class World:
             if id(value) in seen or isinstance(value, ATOMS):
                 continue
             seen.add(id(value))
+            if moves_on(value):
+                raise Unstageable(
+                    f"a {type(value).__name__} is used that moves on", "Index an array with the step's number"
+                )
             if isinstance(value, View):
                 self.views.append(value)
                 waiting += [value._base, *value._operands]

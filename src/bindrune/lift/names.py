@@ -105,8 +105,8 @@ def lifted_special(value: Any) -> Any:
     return REPLACED.get(value, value)
 
 
-_SHOWN = frozenset({"scipy", "scipy.special", "bindrune", "bindrune.random"})
-"""Modules that are not the user's, with functions among theirs that are replaced."""
+_SHOWN = frozenset({"scipy", "scipy.special", "bindrune", "bindrune.random", "random", "time"})
+"""Modules that are not the user's, with functions among theirs that are replaced, or refused while staging."""
 
 
 def lifted_function(function: types.FunctionType) -> Any:
