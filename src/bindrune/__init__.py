@@ -14,6 +14,7 @@ from .core.errors import (
     BindruneError,
     CotangentError,
     EscapedValueError,
+    ExportError,
     GradientCheckError,
     GraphError,
     KeyReuseWarning,
@@ -65,6 +66,7 @@ from .transforms.vectorize import vectorize
 
 if TYPE_CHECKING:
     from . import random, tree
+    from .backends.native.export import export
     from .compile.interface import (
         Dynamic,
         ShapeDtype,
@@ -84,6 +86,7 @@ __all__ = [
     "CotangentError",
     "Dynamic",
     "EscapedValueError",
+    "ExportError",
     "GradientCheckError",
     "GraphError",
     "KeyReuseWarning",
@@ -119,6 +122,7 @@ __all__ = [
     "detach",
     "disable_jit",
     "eval_shape",
+    "export",
     "finite_diff",
     "finite_diff_jacobian",
     "fixed_point",
@@ -177,6 +181,8 @@ def __getattr__(name: str) -> Any:
     """The public modules that import SciPy or optree, when they are first asked for."""
     if name in ("random", "tree"):
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "export":
+        return importlib.import_module(f"{__name__}.backends.native.export").export
     if name in _COMPILED:
         return getattr(importlib.import_module(f"{__name__}.compile.interface"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

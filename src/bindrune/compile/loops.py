@@ -200,16 +200,17 @@ class _Loop(_Looping):
                 for i, total in zip(captured, totals[len(totals) - len(captured) :], strict=True)
             ]
             steps = first if forward_op is self else found[0]
+            arrays = [found[i] for i in made.rewound]
             _, *pulled = evaluate(
                 loop,
-                [steps, stack, *cts, *sums, *(values[i] for i in made.inputs)],
+                [steps, stack, *cts, *sums, *arrays, *(values[i] for i in made.inputs)],
                 {
                     "body": loops().backward,
-                    "carries": 1 + len(cts) + len(sums),
+                    "carries": 1 + len(cts) + len(sums) + len(arrays),
                     "descending": not params.get("descending", False),
                 },
             )
-            return [v for v, i in zip(pulled, (*carried, *captured), strict=True) if marks[i] is not None]
+            return [v for v, i in zip(pulled, (*carried, *captured), strict=False) if marks[i] is not None]
 
         followed = [(mark, i) for i in (*carried, *captured) if (mark := marks[i]) is not None]
         into = Into(pull, [i in captured for _, i in followed])
@@ -249,6 +250,8 @@ class _Reversed(NamedTuple):
     backward: Graph
     inputs: tuple[int, ...]
     """Which of the carries and captured values the way back needs; these are captured."""
+    rewound: tuple[int, ...]
+    """Which carries it rewinds, from what they are at the end."""
     selects: bool
 
 
@@ -266,9 +269,10 @@ def _reversed_loop(body: Graph, lead: int, count: int, carried: Sequence[int], c
         [lead + i for i in carried],
         [lead + i for i in captured],
         outputs=[skip + i for i in carried],
-        absent=range(lead, lead + count),
+        carried={lead + i: skip + i for i in range(count)},
     )
     inputs = tuple(i - lead for i in parts.inputs if i >= lead)
+    rewound = tuple(i - lead for i in parts.rewound)
 
     def forward(given: Sequence[Any]) -> list[Any]:
         head, stack, rest = given[:lead], given[lead], given[lead + 1 :]
@@ -278,17 +282,21 @@ def _reversed_loop(body: Graph, lead: int, count: int, carried: Sequence[int], c
 
     def backward(given: Sequence[Any]) -> list[Any]:
         step, stack, rest = given[0], given[1], given[2:]
-        moving = len(carried) + len(captured)
+        moving = len(carried) + len(captured) + len(rewound)
         cts, still = rest[:moving], iter(rest[moving:])
         needed = {parts.forward.inputs[i]: step if i < lead else next(still) for i in parts.inputs}
         stack, found = go_back(parts, skip + count, stack, needed, cts)
         return [stack, *(settle(v, type_of_cell(ct)) for v, ct in zip(found, cts, strict=True))]
 
     tangents = [tangent_type(types[lead + i]) for i in (*carried, *captured)]
+    arrays = [body.inputs[lead + i] for i in rewound]
     return _Reversed(
         trace(forward, [*body.inputs[:lead], STACK_TYPE, *body.inputs[lead:]], "forward"),
-        trace(backward, [INTEGER, STACK_TYPE, *tangents, *(body.inputs[lead + i] for i in inputs)], "backward"),
+        trace(
+            backward, [INTEGER, STACK_TYPE, *tangents, *arrays, *(body.inputs[lead + i] for i in inputs)], "backward"
+        ),
         inputs,
+        rewound,
         parts.selects,
     )
 

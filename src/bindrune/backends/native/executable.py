@@ -30,6 +30,7 @@ from .loops import For, HostCall, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
 from .machine import Code, compile_text, define_libraries, define_symbol
+from .packing import pack
 from .simplification import simplify
 from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
 from .threads import define_threads
@@ -90,6 +91,7 @@ class Executable:
             self.callbacks.append(f"the whole program: {reason}")
             return
         fuse(self._program)
+        pack(self._program)
         simplify(self._program)
         self.loops = str(self._program)
         self.callbacks += [f"{entry.op.name}: {entry.line}" for entry in self._program.calls]

@@ -13,9 +13,9 @@ from .lower import Lowering
 __all__ = ["lower"]
 
 
-def lower(graph: Graph) -> Program:
-    """The loop program of a graph."""
-    lowering = Lowering(graph.name)
+def lower(graph: Graph, libraries: bool = True) -> Program:
+    """The loop program of a graph; it calls libraries for what they do better, if there are any."""
+    lowering = Lowering(graph.name, libraries)
     lowering.known_stack = stacks.stack_of
     lowering.stack_at = functools.partial(stacks.Top, owned=False)
     lowering.place_of = operator.attrgetter("place")
