@@ -1067,3 +1067,30 @@ def test_attributes_of_modules():
     close(f(X), 3 * X)
     close(f(X), 3 * X)
     assert module.calls == 3
+
+
+@pytest.mark.filterwarnings("error", "ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize(
+    ("f", "argument"),
+    [
+        (lambda x: x.sum(), np.ma.array([1.0, 2.0], mask=[False, True])),
+        (lambda x: x * x, np.matrix([[1.0, 2.0], [3.0, 4.0]])),
+        (lambda x: x + np.timedelta64(1, "D"), np.array(["2020-01-01"], dtype="M8[D]")),
+        (lambda x: x["a"] * 2, np.array([(1.0, 2)], dtype=[("a", float), ("b", int)])),
+        (lambda x: x == "a", np.array(["a", "b"])),
+        (lambda x: x + x, np.array([1, "a"], dtype=object)),
+    ],
+)
+def test_arrays_that_no_program_works_on(f, argument):
+    g = br.jit(f)
+    for _ in range(2):
+        found, expected = g(argument), f(argument)
+        assert type(found) is type(expected)
+        assert np.array_equal(found, expected)
+    assert (g.stats().stagings, g.stats().eager) == (0, 2)
+    assert "runs as plain Python" in g.explain(argument)
+
+
+def test_a_backend_that_is_not_there():
+    with pytest.raises(ValueError, match="no backend 'gpu'; there are interpreter, native"):
+        br.jit(lambda x: x, backend="gpu")

@@ -27,6 +27,7 @@ from ..graph.dims import Unstageable
 from ..graph.graph import Graph
 from ..transforms.calls import Decorated
 from .effects import AssumptionFailed, GuardFailed, NanFound
+from .execution import BACKENDS
 from .path import Path, record
 from .signature import Dynamics, Signature, Statics
 from .witnesses import Now
@@ -105,6 +106,8 @@ class Jit(Decorated):
         """What is staged; `function` is that, or lifted for a transformation around the call."""
         self.statics = Statics(function, static_argnums, static_argnames)
         self.dynamic = Dynamics.of(function, dynamic)
+        if backend not in (None, "interpreter", *BACKENDS):
+            raise ValueError(f"br.jit: there is no backend {backend!r}; there are interpreter, {', '.join(BACKENDS)}")
         self.backend = backend
         self.fast_math = fast_math
         self.opened: set[Any] = set()
@@ -125,6 +128,8 @@ class Jit(Decorated):
         if _disabled.get():
             return self.function(*arguments, **keywords)
         signature = Signature(self.statics, arguments, keywords, self.dynamic)
+        if signature.strange is not None:
+            return self._plainly(signature)
         key = signature.closed if signature.key in self._closed else signature.key
         paths = self._paths.get(key)
         if paths is None:
@@ -264,6 +269,9 @@ class Jit(Decorated):
         """
         signature = Signature(self.statics, arguments, keywords, self.dynamic)
         reasons: dict[str, None] = {}
+        if signature.strange is not None:
+            array = signature.strange
+            return f"{self}: runs as plain Python, because\n  it is given a {type(array).__name__} of {array.dtype}"
         for open_lengths in (True, False):
             if open_lengths and signature.key in self._closed:
                 continue

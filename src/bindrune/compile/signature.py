@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..core import trees
-from ..core.array import Array
+from ..core.array import Array, is_numeric
 from ..core.errors import StaticArgumentError
 from ..core.foreign import as_array
 from ..graph.graph import Type
@@ -133,6 +133,7 @@ class Signature:
         closed: the same where no length is left open.
         leaves: what is traced.
         types: their types.
+        strange: an array among them that no program works on; None where there is none.
         opened: for each whether its leading length is left open.
         arguments: the arguments themselves.
         keywords: those by name.
@@ -149,6 +150,7 @@ class Signature:
         "keywords",
         "leaves",
         "opened",
+        "strange",
         "types",
     )
 
@@ -163,6 +165,7 @@ class Signature:
         self.leaves = [v for v, traced in zip(found, self._is_traced, strict=True) if traced]
         self._others = [v for v, traced in zip(found, self._is_traced, strict=True) if not traced]
         self.types = [type_of_cell(v) for v in self.leaves]
+        self.strange = next(filter(_is_strange, self.leaves), None)
         others = tuple([(type(v), _by_value(v)) for v in self._others])
         rest = self._structure, others, tuple((type(v), v) for _, v in self._statics), self._statics
         self.closed = self.key = (tuple(self.types), *rest)
@@ -195,6 +198,13 @@ class Signature:
         numbered = trees.unflatten(self._structure, list(range(len(self._is_traced))))
         found = zip(trees.leaf_paths(numbered), self._is_traced, strict=True)
         return [place for place, traced in found if traced]
+
+
+def _is_strange(value: Any) -> bool:
+    """Whether an array is of a subclass with a meaning of its own (masked arrays, matrices), or not of numbers."""
+    if not isinstance(value, (np.ndarray, np.generic)):
+        return False
+    return not is_numeric(value.dtype) or (isinstance(value, np.ndarray) and type(value) not in (np.ndarray, np.memmap))
 
 
 class _Same:
