@@ -1,4 +1,4 @@
-"""What programs call on the host: pure callbacks, callbacks for what they do, and a bar that shows a loop's progress."""
+"""What programs call on the host: callbacks, pure or for what they do, and a bar that shows a loop's progress."""
 
 from __future__ import annotations
 
