@@ -25,6 +25,7 @@ from .entry import CONTEXT_WORDS, Method, address_symbols, entry_text, is_plain
 from .functions import CONTEXT_TAPE, CONTEXT_VALUES
 from .fusion import fuse
 from .integers import LIMIT
+from .jamming import jam
 from .llvm import Module
 from .loops import For, HostCall, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
@@ -92,6 +93,7 @@ class Executable:
             return
         fuse(self._program)
         pack(self._program)
+        jam(self._program)
         simplify(self._program)
         self.loops = str(self._program)
         self.callbacks += [f"{entry.op.name}: {entry.line}" for entry in self._program.calls]
