@@ -345,7 +345,7 @@ def test_a_result_of_another_type_is_found(graph: Graph, data: st.DataObject):
         value.form = NUMBER if value.form == PYTHON else value.form
     else:
         value.shape, value.form = (*value.shape, 3), "array"
-    refused(changed, r"(result|carry|output|value|operand) \d has the type|cannot be performed")
+    refused(changed, r"(result|carry|output|value|operand) \d has the type|whether to go on|cannot be performed")
 
 
 @ordinary
