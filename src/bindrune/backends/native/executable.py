@@ -30,7 +30,7 @@ from .llvm import Module
 from .loops import For, HostCall, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
-from .machine import Code, compile_text, define_libraries, define_symbol
+from .machine import MATRICES, Code, compile_text, define_libraries, define_symbol
 from .packing import pack
 from .simplification import simplify
 from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
@@ -103,7 +103,7 @@ class Executable:
         _define_host()
         if module.threaded:
             define_threads()
-        if "gemm" in text:
+        if MATRICES in text:
             define_libraries()
         plain = is_plain([*self._types, *self._results])
         if plain:

@@ -391,7 +391,10 @@ def _advice(s: For) -> str:
     if inner:
         return "" if all(n is not None and n <= _SHORT for n in inner) else "vectorize.enable"
     steps = s.extent.known
-    return "unroll.disable" if steps is not None and 2 * _SHORT <= steps < _LONG and not s.ordered else ""
+    if steps is None or s.ordered or not 2 * _SHORT <= steps < _LONG:
+        return ""
+    # A loop as short as that which is no whole number of vectors would be one of masked vectors, that wait for memory.
+    return "unroll.disable" if steps >= 16 or steps % 8 == 0 else ""
 
 
 def _alignment(dtype: np.dtype[Any]) -> int:
