@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..core.errors import user_line
 from ..core.handler import evaluate
 from ..core.operation import Elementwise, Structured, Write, spec_of
 from ..graph.dims import Unstageable, is_open, values_in
@@ -79,7 +78,10 @@ class Region(Structured):
         if is_open([t.shape for t in found]):
             replacement = dict(zip(inner, outer, strict=True))
             if not replacement.keys() >= set(values_in([t.shape for t in found])):
-                raise Unstageable(f"{user_line()}: a length is known only inside the {self.name}")
+                raise Unstageable(
+                    f"a length is known only inside the {self.name}",
+                    "Reduce the array there, or write it into one of known length",
+                )
             found = [t._replace(shape=rename(t.shape, replacement)) for t in found]
         return found
 

@@ -71,6 +71,7 @@ reshape = linear(
     lambda ct, of, order: np.reshape(ct, of.shape, order=order),
     batch=_batch_reshape,
     rows=_reshape_rows,
+    shape=lambda specs, params: params["shape"],
 )
 
 

@@ -41,9 +41,9 @@ def _first(f: Function, view: View) -> str:
 
 
 def call_host(f: Function, s: HostCall) -> None:
-    """Call the host; a call for room for an output answers with its address."""
+    """Call the host; a call for room for an output, which has no address yet, answers with it."""
     slots: list[tuple[str, str]] = []
-    for x in (*s.operands, *s.results):
+    for x in s.operands if s.number < 0 else (*s.operands, *s.results):
         if isinstance(x, View):
             slots.append(("ptr", _first(f, x)))
             slots += [("i64", f.sum(n)) for n in x.shape]

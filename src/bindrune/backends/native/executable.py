@@ -203,7 +203,8 @@ class Executable:
         def number(value: Value) -> int:
             return int(value.content if isinstance(value, Literal) else found[value])
 
-        return np.empty(substitute(type.shape, lambda dim: dim.at(number)), type.dtype)
+        # Of a length that is negative: the program stops at what it took for granted of its bounds.
+        return np.empty(substitute(type.shape, lambda dim: max(dim.at(number), 0)), type.dtype)
 
     def stopped(self, status: int, context: int, arguments: list[Any]) -> list[Any]:
         """What happens when the program has stopped: an error, or the outputs after all."""
