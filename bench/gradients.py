@@ -52,7 +52,7 @@ class Row:
 def executables(function: Any) -> list[Any]:
     """The machine code behind a function under `br.jit`."""
     paths = [path for found in function._paths.values() for path in found]
-    runs = [run for path in paths for key, run in path.graph.derived.items() if key == ("backend", "native")]
+    runs = [run for path in paths for key, run in path.graph.derived.items() if key[:2] == ("backend", "native")]
     return [run.__self__ for run in runs]
 
 
