@@ -1,9 +1,9 @@
-"""The way in from Python: a builtin function, made of machine code, that takes a list of arguments and returns a list.
+"""The way in from Python: a builtin function, made of machine code, that takes a tuple and returns a list of results.
 
 It looks at the arguments as objects of CPython and of NumPy: their types, lengths and addresses.  Where all is as
 compiled for, it makes the results, runs the program and hands them over, in some tenths of a microsecond.  Where it is
-not (another layout, a subclass, an integer that is too long), or where the program has stopped, it calls the slow path
-in Python.
+not (another layout, a subclass, an integer that is too long), it has done nothing and returns None.  Where the program
+has stopped it asks the host what to do.
 
 Everything outside is reached by symbols, so that the text says nothing of this process.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from ...graph.graph import ARRAY, NUMBER, Type
 from .machine import define_symbol
 
-__all__ = ["CONTEXT_WORDS", "Method", "address_symbols", "entry_text", "is_plain"]
+__all__ = ["CONTEXT_WORDS", "address_symbols", "builtin", "entry_text", "is_plain"]
 
 CONTEXT_WORDS = 64
 _ALIGNMENT = 64
@@ -28,7 +28,7 @@ _DATA, _NDIM, _LENGTHS, _DTYPE, _FLAGS = 16, 24, 32, 56, 64
 
 _CONTIGUOUS_AND_ALIGNED = 0x101
 _NUMBER, _ITEMS, _SIZE = 16, 24, 16
-"""Where the content of a number is, the items of a list, and its length."""
+"""Where the content of a number is, the items of a tuple, and its length."""
 
 _API = {"array_type": 2, "PyArray_Scalar": 60, "PyArray_NewFromDescr": 94}
 """Places in the table of NumPy's C interface."""
@@ -54,11 +54,12 @@ def address_symbols() -> None:
     table = ctypes.cast(get(capsule, None), ctypes.POINTER(ctypes.c_void_p))
     for name, place in _API.items():
         _define(f"bindrune.{name}", table[place])
-    for kind in ("PyFloat_Type", "PyLong_Type", "PyBool_Type", "PyComplex_Type", "PyList_Type"):
+    for kind in ("PyFloat_Type", "PyLong_Type", "PyBool_Type", "PyComplex_Type", "PyTuple_Type"):
         _define(f"bindrune.{kind}", ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, kind)))
     for name in _FUNCTIONS:
         _define(f"bindrune.{name}", ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value)
     _define("bindrune.true", id(True))
+    _define("bindrune.none", id(None))
 
 
 _FUNCTIONS = {
@@ -90,28 +91,21 @@ def _object_of(prefix: str, dtype: np.dtype[Any], thing: Any) -> str:
     return name
 
 
-class Method:
-    """A builtin function whose code lies at an address, bound to an object."""
+_NAME = ctypes.create_string_buffer(b"enter")
+_ONE_ARGUMENT = 0x8
 
-    class _Definition(ctypes.Structure):
-        _fields_ = (
-            ("name", ctypes.c_char_p),
-            ("code", ctypes.c_void_p),
-            ("flags", ctypes.c_int),
-            ("doc", ctypes.c_char_p),
-        )
 
-    _ONE_ARGUMENT = 0x8
+def builtin(address: int, owner: object) -> Any:
+    """A builtin function of one argument whose code lies at an address, bound to an object.
 
-    def __init__(self, name: str, address: int) -> None:
-        self._definition = Method._Definition(name.encode(), address, Method._ONE_ARGUMENT, None)
-
-    def bound(self, owner: object) -> Any:
-        """The function."""
-        make = ctypes.pythonapi.PyCFunction_NewEx
-        make.restype = ctypes.py_object
-        make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-        return make(ctypes.addressof(self._definition), owner, None)
+    What CPython knows of it is in an array that it holds on to as its module: an array is not taken apart when the
+    garbage collector takes apart what the function is part of.
+    """
+    definition = np.array([ctypes.addressof(_NAME), address, _ONE_ARGUMENT, 0], np.uintp)
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    make.restype = ctypes.py_object
+    make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.py_object]
+    return make(definition.ctypes.data, owner, definition)
 
 
 # ------------------------------------------------------------------------------------------------------------- text
@@ -148,9 +142,9 @@ class _Text:
         return f"@{name}"
 
     def expect(self, condition: str) -> None:
-        """Go the slow way unless something holds."""
+        """Return None unless something holds."""
         self._count += 1
-        self.do(f"br i1 {condition}, label %go{self._count}, label %slow, !prof !10000")
+        self.do(f"br i1 {condition}, label %go{self._count}, label %other, !prof !10000")
         self.begin(f"go{self._count}")
 
     def same(self, kind: str, a: str, b: str) -> None:
@@ -191,16 +185,17 @@ def entry_text(inputs: Sequence[Type], outputs: Sequence[Type], constants: int, 
         x.do(f"%{name} = alloca [{max(size, 1)} x ptr]")
     cells = len(inputs) + len(outputs)
     x.do(f"%cells = alloca [{max(cells, 1)} x [2 x i64]], align 16")
-    x.same("ptr", x.load("ptr", "%given", 8), x.object("bindrune.PyList_Type"))
+    x.same("ptr", x.load("ptr", "%given", 8), x.object("bindrune.PyTuple_Type"))
     x.same("i64", x.load("i64", "%given", _SIZE), str(len(inputs)))
-    items = x.load("ptr", "%given", _ITEMS)
     for i, t in enumerate(inputs):
-        found = _unboxed(x, x.load("ptr", items, 8 * i), t, i)
+        found = _unboxed(x, x.load("ptr", "%given", _ITEMS + 8 * i), t, i)
         x.do(f"store ptr {found}, ptr {x.at('%arguments', 8 * i)}")
     for i in range(constants):
         address = x.value(f"load ptr, ptr {x.at('@constants', 8 * i)}")
         x.do(f"store ptr {address}, ptr {x.at('%arguments', 8 * (len(inputs) + i))}")
-    made = [_room(x, t, i, len(inputs) + i) for i, t in enumerate(outputs)]
+    made: list[str] = []
+    for i, t in enumerate(outputs):
+        made.append(_room(x, t, i, len(inputs) + i, made))
     work = x.value("call ptr @take_workspace()")
     if long:
         thread = x.call("PyEval_SaveThread", "")
@@ -213,23 +208,23 @@ def entry_text(inputs: Sequence[Type], outputs: Sequence[Type], constants: int, 
     x.do(f"call void @give_workspace(ptr {work})")
     found = x.call("PyList_New", f"i64 {len(outputs)}")
     for i, t in enumerate(outputs):
-        boxed = made[i] if t.form == ARRAY else _boxed(x, t, len(inputs) + i)
+        boxed = made[i] or _boxed(x, t, len(inputs) + i)
         x.call("PyList_SetItem", f"ptr {found}, i64 {i}, ptr {boxed}")
     x.do(f"ret ptr {found}")
     x.begin("stopped")
-    for t, made_object in zip(outputs, made, strict=True):
-        if t.form == ARRAY:
-            x.call("Py_DecRef", f"ptr {made_object}")
+    for array in filter(None, made):
+        x.call("Py_DecRef", f"ptr {array}")
     told = x.call(
         "PyObject_CallMethod",
         f"ptr %self, ptr @name.stopped, ptr @format.stopped, i64 {status}, ptr {work}, ptr %given",
     )
     x.do(f"call void @give_workspace(ptr {work})")
     x.do(f"ret ptr {told}")
-    x.begin("slow")
-    slowly = x.call("PyObject_CallMethod", "ptr %self, ptr @name.slow, ptr @format.slow, ptr %given")
-    x.do(f"ret ptr {slowly}")
-    names = {"name.stopped": "stopped", "format.stopped": "LLO", "name.slow": "run_slowly", "format.slow": "O"}
+    x.begin("other")
+    none = x.object("bindrune.none")
+    x.call("Py_IncRef", f"ptr {none}")
+    x.do(f"ret ptr {none}")
+    names = {"name.stopped": "stopped", "format.stopped": "LLO"}
     strings = [f'@{name} = private constant [{len(s) + 1} x i8] c"{s}\\00"' for name, s in names.items()]
     return "\n".join(
         [
@@ -248,6 +243,7 @@ def entry_text(inputs: Sequence[Type], outputs: Sequence[Type], constants: int, 
             "}",
             "attributes #3 = { nounwind minsize }",
             '!10000 = !{!"branch_weights", i32 1000, i32 1}',
+            '!10001 = !{!"branch_weights", i32 1, i32 1000}',
         ]
     )
 
@@ -257,7 +253,8 @@ declare ptr @calloc(i64, i64)
 @workspace = global ptr null
 
 define ptr @take_workspace() noinline minsize {{
-  %had = atomicrmw xchg ptr @workspace, ptr null acq_rel
+  %place = load ptr, ptr @workspace
+  %had = atomicrmw xchg ptr %place, ptr null acq_rel
   %none = icmp eq ptr %had, null
   br i1 %none, label %make, label %done
 done:
@@ -275,7 +272,8 @@ make:
 }}
 
 define void @give_workspace(ptr %work) noinline minsize {{
-  %had = atomicrmw xchg ptr @workspace, ptr %work acq_rel
+  %place = load ptr, ptr @workspace
+  %had = atomicrmw xchg ptr %place, ptr %work acq_rel
   %none = icmp eq ptr %had, null
   br i1 %none, label %done, label %extra
 done:
@@ -322,12 +320,15 @@ def _unboxed(x: _Text, object: str, t: Type, cell: int) -> str:
     return place
 
 
-def _room(x: _Text, t: Type, i: int, cell: int) -> str:
-    """Make a result, or room for a number, and say where its content goes."""
+def _room(x: _Text, t: Type, i: int, cell: int, before: Sequence[str]) -> str:
+    """Make a result, or room for a number, and say where its content goes; the array that was made.
+
+    Where there is no memory the arrays from before are let go, and NumPy's error stands.
+    """
     if t.form != ARRAY:
         place = x.at("%cells", 16 * cell)
         x.do(f"store ptr {place}, ptr {x.at('%results', 8 * i)}")
-        return place
+        return ""
     dtype = x.object(_object_of("dtype", t.dtype, t.dtype))
     x.call("Py_IncRef", f"ptr {dtype}")
     lengths = f"lengths{i}"
@@ -338,6 +339,12 @@ def _room(x: _Text, t: Type, i: int, cell: int) -> str:
         "PyArray_NewFromDescr",
         f"ptr {array}, ptr {dtype}, i32 {len(t.shape)}, ptr @{lengths}, ptr null, ptr null, i32 0, ptr null",
     )
+    x.do(f"br i1 {x.value(f'icmp eq ptr {made}, null')}, label %none{i}, label %made{i}, !prof !10001")
+    x.begin(f"none{i}")
+    for array in filter(None, before):
+        x.call("Py_DecRef", f"ptr {array}")
+    x.do("ret ptr null")
+    x.begin(f"made{i}")
     x.do(f"store ptr {x.load('ptr', made, _DATA)}, ptr {x.at('%results', 8 * i)}")
     return made
 

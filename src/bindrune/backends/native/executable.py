@@ -21,7 +21,7 @@ from ...graph.dims import substitute, values_in
 from ...graph.graph import ARRAY, NUMBER, Graph, Literal, Type, Value
 from ...graph.interpreter import interpret_apart
 from .calls import HOST
-from .entry import CONTEXT_WORDS, Method, address_symbols, entry_text, is_plain
+from .entry import CONTEXT_WORDS, address_symbols, builtin, entry_text, is_plain
 from .functions import CONTEXT_TAPE, CONTEXT_VALUES
 from .fusion import fuse
 from .llvm import Module
@@ -68,18 +68,21 @@ class Executable:
         graph: what it was compiled from.
         callbacks: the operations it leaves to the host, each with the user's line.
         loops: the loop program's text.
-        run: from a list of arguments to the list of outputs.
+        enter: from a tuple of arguments to the list of outputs, or None where they are not just as compiled for; None
+            itself where some arguments or results are never handed over so.
     """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.callbacks: list[str] = []
         self.loops = ""
-        self.run: Callable[[list[Any]], list[Any]] = self.run_slowly
+        self.enter: Callable[[tuple[Any, ...]], list[Any] | None] | None = None
         self._code: Code | None = None
         self._types = [v.type for v in graph.inputs]
         self._results = [v.type for v in graph.outputs]
         self._contexts: list[Any] = []
+        self._workspace = ctypes.c_void_p()
+        """What the last run worked in; it is freed when the code may be gone already."""
         try:
             self._program: Program = lower(graph)
         except UnlowerableError as reason:
@@ -115,17 +118,16 @@ class Executable:
         constants = (ctypes.c_void_p * max(len(self._constants), 1)).from_address(self._code.address("constants"))
         constants[: len(self._constants)] = [a.ctypes.data for a in self._constants]
         ctypes.c_int64.from_address(self._code.address("executable")).value = self._number
-        self._workspace = ctypes.c_void_p.from_address(self._code.address("workspace"))
-        self._method = Method("run", self._code.address("enter"))
-        self.run = self._method.bound(self)
+        ctypes.c_void_p.from_address(self._code.address("workspace")).value = ctypes.addressof(self._workspace)
+        self.enter = builtin(self._code.address("enter"), self)
 
     def __del__(self) -> None:
         for context in self._contexts:
             _free(int(context[CONTEXT_TAPE]))
-        work = getattr(self, "_workspace", None)
-        if work is not None and work.value:
-            _free(ctypes.c_void_p.from_address(work.value + 8 * CONTEXT_TAPE).value)
-            _free(work.value)
+        work = self._workspace.value
+        if work:
+            _free(ctypes.c_void_p.from_address(work + 8 * CONTEXT_TAPE).value)
+            _free(work)
 
     @property
     def working_memory(self) -> int:
@@ -142,11 +144,19 @@ class Executable:
         """The machine's instructions."""
         return self._code.assembly if self._code else ""
 
-    def run_slowly(self, arguments: list[Any]) -> list[Any]:
+    def run(self, arguments: Sequence[Any]) -> list[Any]:
+        """The outputs for some arguments."""
+        found = None if self.enter is None else self.enter(tuple(arguments))
+        return self._run_slowly(arguments) if found is None else found
+
+    def _run_slowly(self, arguments: Sequence[Any]) -> list[Any]:
         """`run` for any arguments that can be brought to the types it was compiled for."""
         if self._code is None:
             return interpret_apart(self.graph, arguments)
-        arrays = [_as_array(x, t) for x, t in zip(arguments, self._types, strict=True)]
+        try:
+            arrays = [_as_array(x, t) for x, t in zip(arguments, self._types, strict=True)]
+        except OverflowError:  # an integer of Python's
+            return interpret_apart(self.graph, arguments)
         results = [self._result(t, arrays) for t in self._results]
         try:
             context = self._contexts.pop()
@@ -180,7 +190,7 @@ class Executable:
 
         return np.empty(substitute(type.shape, lambda dim: dim.at(number)), type.dtype)
 
-    def stopped(self, status: int, context: int, arguments: list[Any]) -> list[Any]:
+    def stopped(self, status: int, context: int, arguments: Sequence[Any]) -> list[Any]:
         """What happens when the program has stopped: an error, or the outputs after all."""
         if status < 0:
             error = _errors.pop(context)
