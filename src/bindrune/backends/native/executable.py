@@ -21,7 +21,7 @@ from ...graph.dims import substitute, values_in
 from ...graph.graph import ARRAY, NUMBER, Graph, Literal, Type, Value
 from ...graph.interpreter import interpret_apart
 from .calls import HOST
-from .entry import CONTEXT_WORDS, address_symbols, builtin, entry_text, is_plain
+from .entry import CONTEXT_WORDS, bound_entry, is_plain, table_of, workspace_of
 from .functions import CONTEXT_TAPE, CONTEXT_VALUES
 from .fusion import fuse
 from .llvm import Module
@@ -81,8 +81,7 @@ class Executable:
         self._types = [v.type for v in graph.inputs]
         self._results = [v.type for v in graph.outputs]
         self._contexts: list[Any] = []
-        self._workspace = ctypes.c_void_p()
-        """What the last run worked in; it is freed when the code may be gone already."""
+        self._table: Any = None
         try:
             self._program: Program = lower(graph)
         except UnlowerableError as reason:
@@ -100,31 +99,27 @@ class Executable:
             define_threads()
         if "gemm" in text:
             define_libraries()
-        plain = is_plain([*self._types, *self._results])
-        if plain:
-            address_symbols()
-            text += entry_text(
-                self._types, self._results, len(self._constants), self._arena, is_long(self._program.body)
-            )
         self._code = compile_text(text)
-        self._function = _PROTOTYPE(self._code.address("run"))
+        run = self._code.address("run")
+        self._function = _PROTOTYPE(run)
         self._number = next(_numbers)
         _executables[self._number] = self
-        if plain:
-            self._enter()
-
-    def _enter(self) -> None:
-        assert self._code is not None
-        constants = (ctypes.c_void_p * max(len(self._constants), 1)).from_address(self._code.address("constants"))
-        constants[: len(self._constants)] = [a.ctypes.data for a in self._constants]
-        ctypes.c_int64.from_address(self._code.address("executable")).value = self._number
-        ctypes.c_void_p.from_address(self._code.address("workspace")).value = ctypes.addressof(self._workspace)
-        self.enter = builtin(self._code.address("enter"), self)
+        if is_plain([*self._types, *self._results]):
+            self._table = table_of(
+                run,
+                self._number,
+                self._arena,
+                is_long(self._program.body),
+                self._constants,
+                self._types,
+                self._results,
+            )
+            self.enter = bound_entry(self, self._table)
 
     def __del__(self) -> None:
         for context in self._contexts:
             _free(int(context[CONTEXT_TAPE]))
-        work = self._workspace.value
+        work = 0 if self._table is None else workspace_of(self._table)
         if work:
             _free(ctypes.c_void_p.from_address(work + 8 * CONTEXT_TAPE).value)
             _free(work)
