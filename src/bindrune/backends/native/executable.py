@@ -99,7 +99,7 @@ class Executable:
             define_threads()
         if "gemm" in text:
             define_libraries()
-        self._code = compile_text(text)
+        self._code = compile_text(text, module.straight)
         run = self._code.address("run")
         self._function = _PROTOTYPE(run)
         self._number = next(_numbers)

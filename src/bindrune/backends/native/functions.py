@@ -301,6 +301,7 @@ class Function:
         if self.shares and not s.ordered and self.module.sharing.possible(s):
             self.module.sharing.share(self, s)
             return
+        self.module.straight |= _is_short(s)
         self.count(s, "0", self.sum(s.extent))
 
     def count(self, s: For, start: str, stop: str) -> None:
@@ -381,8 +382,8 @@ class Function:
         call_library(self, s)
 
 
-_SHORT, _LONG = 4, 128
-"""The steps up to which an inner loop is written out, and from which on nobody would think of it."""
+_SHORT, _SMALLEST = 4, 8
+"""The steps up to which an inner loop is written out, and from which on no other loop is."""
 
 
 def _advice(s: For) -> str:
@@ -390,8 +391,11 @@ def _advice(s: For) -> str:
     inner = [loop.extent.known for loop in s.body if isinstance(loop, For)]
     if inner:
         return "" if all(n is not None and n <= _SHORT for n in inner) else "vectorize.enable"
-    steps = s.extent.known
-    return "unroll.disable" if steps is not None and 2 * _SHORT <= steps < _LONG and not s.ordered else ""
+    return "" if s.ordered or _is_short(s) else "unroll.disable"
+
+
+def _is_short(s: For) -> bool:
+    return s.extent.known is not None and s.extent.known < _SMALLEST
 
 
 def _alignment(dtype: np.dtype[Any]) -> int:

@@ -133,8 +133,15 @@ class Code:
         return found
 
 
-def compile_text(text: str) -> Code:
-    """Compile LLVM's text."""
+def compile_text(text: str, straight: bool = False) -> Code:
+    """Compile LLVM's text.
+
+    Much of what LLVM's higher levels do has been done on loops already, or comes to nothing in them.
+
+    Args:
+        text: it.
+        straight: whether scalar operations that stand side by side may make a vector.
+    """
     binding = _binding()
     machine = binding.Target.from_default_triple().create_target_machine(
         cpu=binding.get_host_cpu_name(),
@@ -145,10 +152,10 @@ def compile_text(text: str) -> Code:
         jit=True,
     )
     module = binding.parse_assembly(text)
-    options = binding.create_pipeline_tuning_options(speed_level=2)
+    options = binding.create_pipeline_tuning_options(speed_level=1)
     options.loop_vectorization = True
     options.loop_interleaving = True
-    options.slp_vectorization = True
+    options.slp_vectorization = straight
     options.loop_unrolling = True
     builder = binding.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
