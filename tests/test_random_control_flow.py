@@ -202,10 +202,10 @@ X = 1.3 * np.sin(1.7 * np.arange(4) + 0.4)
 CALLS = [(X, 0.8, 4), (-0.7 * X, -0.3, 4), (X[::-1].copy(), 0.8, 1), (X, 0.1, 0)]
 
 
-def check(f: Callable[..., Any]) -> None:
+def check(f: Callable[..., Any], backend: str) -> None:
     """Compare a function with itself staged."""
-    staged, gradient = br.jit(f), br.grad(f, (0, 1))
-    of_staged, staged_gradient = br.grad(staged, (0, 1)), br.jit(gradient)
+    staged, gradient = br.jit(f, backend=backend), br.grad(f, (0, 1))
+    of_staged, staged_gradient = br.grad(staged, (0, 1)), br.jit(gradient, backend=backend)
     for x, y, n in CALLS:
         equal(staged(x.copy(), y, n), f(x.copy(), y, n), 1e-12, "the value")
     for x, y, n in CALLS[:2]:
@@ -224,15 +224,26 @@ def check(f: Callable[..., Any]) -> None:
     equal(found, [f(x.copy(), y, 4) for x, y in zip(batch, numbers, strict=True)], 1e-12, "vmap of jit")
 
 
+def drawn(count: int) -> Callable[[Any], Any]:
+    """A test of so many programs, or as many as the environment says."""
+    chosen = settings(
+        max_examples=int(COUNT or count),
+        derandomize=COUNT is None,
+        database=None,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    return lambda test: chosen(given(sources())(test))
+
+
 @pytest.mark.filterwarnings("ignore:.*TracedConditionError")
-@settings(
-    max_examples=int(COUNT or 200),
-    derandomize=COUNT is None,
-    database=None,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
-@given(sources())
+@drawn(200)
 def test_a_function_agrees(source: str) -> None:
-    check(compiled(source))
+    check(compiled(source), "interpreter")
+
+
+@pytest.mark.filterwarnings("ignore:.*TracedConditionError")
+@drawn(20)
+def test_a_function_agrees_as_machine_code(source: str) -> None:
+    check(compiled(source), "native")

@@ -15,13 +15,13 @@ X, Y = np.arange(1.0, 4.0), np.arange(5.0, 8.0)
 
 
 def agree(f: Callable[..., Any], *arguments: Any) -> Any:
-    """Compare a function with itself staged, what it writes to its arguments included."""
-    staged = br.jit(f)
-    for _ in range(2):
+    """Compare a function with itself staged, what it writes to its arguments included: exactly, and as machine code."""
+    staged, compiled = br.jit(f, backend="interpreter"), br.jit(f, backend="native")
+    for g, rounding in ((staged, 0.0), (staged, 0.0), (compiled, 1e-15)):
         plain, given = copy.deepcopy(arguments), copy.deepcopy(arguments)
-        np.testing.assert_array_equal(staged(*given), f(*plain))
+        np.testing.assert_allclose(g(*given), f(*plain), rtol=rounding)
         for one, other in zip(given, plain, strict=True):
-            np.testing.assert_array_equal(one, other)
+            np.testing.assert_allclose(one, other, rtol=rounding)
     return staged
 
 

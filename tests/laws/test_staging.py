@@ -4,6 +4,7 @@ The interpreter's values are those of NumPy to the last bit; other values are eq
 elementary functions of its own, and a graph may sum cotangents in another order.
 """
 
+import os
 from typing import Any
 
 import bindrune as br
@@ -12,8 +13,11 @@ from .samples import Sample, always, assert_close, differentiable, law, parts
 from .test_batching import TYPE_OF_VALUES, axes, stacked
 from .test_types import assert_same, assert_same_type
 
+BACKEND = os.environ.get("BINDRUNE_BACKEND", "interpreter")
+"""For derivatives and lanes, which are made before a backend comes in: machine code of every row takes minutes."""
 
-def staged(function: Any, sample: Sample, backend: str | None = None) -> Any:
+
+def staged(function: Any, sample: Sample, backend: str = BACKEND) -> Any:
     """The function under `jit`, which must not have run as plain Python unless the types of results are values'."""
     made = br.jit(function, backend=backend)
 

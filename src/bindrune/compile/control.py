@@ -4,7 +4,7 @@ Their operands are values, their regions graphs that see nothing else.  A handle
 answer from the region of the question: the region is interpreted under a handler of the same kind while that is staged
 (`derive`).  So nothing here knows a rule of calculus, and every transformation of a loop is a loop again.
 
-* ``call(*values; graph)``
+* ``call(*values; graph)``; outside graphs also `backend`, which is to run it
 * ``branch(condition, *values; then, otherwise)``: both graphs take the values.
 """
 
@@ -92,7 +92,14 @@ class _Call(Region):
     __slots__ = ()
 
     def run(self, *values: Any, **params: Any) -> tuple[Any, ...]:
-        return tuple(execute(params["graph"], list(values)))
+        """By a backend where one is named (or none in particular), else as part of what is being interpreted."""
+        graph = params["graph"]
+        return tuple(
+            execute(graph, list(values), params["backend"]) if "backend" in params else interpret(graph, [*values])
+        )
+
+    def staged(self, values: Sequence[Value], params: dict[str, Any]) -> tuple[Any, dict[str, Any], Sequence[Type]]:
+        return super().staged(values, {"graph": params["graph"]})
 
     def result_types(self, values: Sequence[Value], params: dict[str, Any]) -> Sequence[Type]:
         graph = params["graph"]
@@ -102,7 +109,7 @@ class _Call(Region):
         graph = params["graph"]
         values, tangents = handler.open(operands)
         active = tuple(i for i, t in enumerate(tangents) if t is not None)
-        found = evaluate(self, [*values, *(tangents[i] for i in active)], {"graph": _pushed(graph, active)})
+        found = evaluate(self, [*values, *(tangents[i] for i in active)], {**params, "graph": _pushed(graph, active)})
         count = len(graph.outputs)
         return push_results(handler, found[:count], found[count:])
 
@@ -113,22 +120,22 @@ class _Call(Region):
         parts = _halves(graph, active)
         handler.selects |= parts.selects
         count = len(graph.outputs)
-        found = evaluate(self, values, {"graph": parts.forward})
+        found = evaluate(self, values, {**params, "graph": parts.forward})
         kept = found[count:]
 
         def pull(cotangents: Sequence[Any]) -> list[Any]:
             parts = _halves(graph, active)
             needed = [values[i] for i in parts.inputs]
-            needed += evaluate(self, needed, {"graph": parts.again})
+            needed += evaluate(self, needed, {**params, "graph": parts.again})
             given = [*needed, *kept, *_given(graph.outputs, cotangents)]
-            return list(evaluate(self, given, {"graph": parts.backward}))
+            return list(evaluate(self, given, {**params, "graph": parts.backward}))
 
         return record_results(handler, found[:count], followed(marks), [spec_of(values[i]) for i in active], pull)
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
         values, batched = handler.open(operands)
         mapped, differs = _mapped(params["graph"], lane_axis(handler), batched)
-        return batch_results(handler, evaluate(self, values, {"graph": mapped}), differs)
+        return batch_results(handler, evaluate(self, values, {**params, "graph": mapped}), differs)
 
 
 def _given(outputs: Sequence[Value], cotangents: Sequence[Any]) -> list[Any]:

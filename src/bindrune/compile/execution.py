@@ -44,7 +44,7 @@ def executable(graph: Graph, backend: str | None = None) -> Any:
     Its `run` takes plain arrays and numbers, and gives outputs of which arrays own their memory.  Its `enter` is None,
     or does the same for a tuple, at once, and gives None where that is not just what the graph was compiled for.
     """
-    name = backend or os.environ.get("BINDRUNE_BACKEND", "interpreter")
+    name = backend or os.environ.get("BINDRUNE_BACKEND", "native")
     key = ("backend", name)
     found = graph.derived.get(key)
     if found is None:

@@ -11,7 +11,7 @@ other, with its steps in reverse, takes off again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,7 @@ from ..transforms.programs import (
 )
 from ..transforms.reverse import Reverse, guarding
 from .control import Region, beside, derive, runnable, stand_ins, whole_inputs
+from .dependence import reached_operands
 from .split import go_back, split
 from .stacks import EMPTY, put_all, to_lanes
 from .staging import trace, type_of_cell
@@ -61,7 +62,7 @@ class _Looping(Region):
         body, count = params["body"], params["carries"]
         (first, *values), (_, *tangents) = handler.open(operands)
         lead = self.leading
-        active = _reached(body, lead, count, [t is not None for t in tangents], has_tangents)
+        active = reached_operands(body, lead, count, [t is not None for t in tangents], has_tangents)
         carried = [i for i in range(count) if active[i]]
         captured = [i for i in range(count, len(values)) if active[i]]
 
@@ -108,7 +109,7 @@ class _Looping(Region):
     def for_lanes(self, body: Graph, count: int, axis: LaneAxis, batched: Sequence[bool]) -> tuple[Graph, list[bool]]:
         """The body for all lanes, and which carries and captured values have a lane axis in it."""
         lead = self.leading
-        flags = _reached(body, lead, count, batched, lambda type: True)
+        flags = reached_operands(body, lead, count, batched, lambda type: True)
 
         def make() -> Graph:
             def program(given: Sequence[Any]) -> list[Any]:
@@ -150,27 +151,6 @@ def _tangent(tangent: Any, type: Type, value: Any) -> Any:
     return settle(tangent, type._replace(shape=type_of_cell(value).shape) if is_open(type.shape) else type)
 
 
-def _reached(body: Graph, lead: int, count: int, given: Sequence[bool], passes: Callable[[Type], bool]) -> list[bool]:
-    """Which operands of a loop depend on those given: carries may come to, from others, over the steps.
-
-    What does not pass, such as an integer where derivatives are asked for, ends the way.
-    """
-    reached_operands = list(given)
-    skip = len(body.outputs) - count
-    while True:
-        reached = {v for v, r in zip(body.inputs[lead:], reached_operands, strict=True) if r}
-        for node in body.nodes:
-            if any(v in reached for v in node.operands):
-                reached.update(v for v in node.results if passes(v.type))
-        grown = [
-            r or (body.outputs[skip + i] in reached and passes(body.inputs[lead + i].type))
-            for i, r in enumerate(reached_operands[:count])
-        ]
-        if grown == reached_operands[:count]:
-            return reached_operands
-        reached_operands[:count] = grown
-
-
 class _Loop(_Looping):
     """A counted loop."""
 
@@ -199,7 +179,7 @@ class _Loop(_Looping):
         body, count = params["body"], params["carries"]
         (first, *values), (_, *marks) = handler.open(operands)
         lead = forward_op.leading
-        active = _reached(body, lead, count, [m is not None for m in marks], has_tangents)
+        active = reached_operands(body, lead, count, [m is not None for m in marks], has_tangents)
         carried = tuple(i for i in range(count) if active[i])
         captured = tuple(i for i in range(count, len(values)) if active[i])
         types = [v.type for v in body.inputs[lead:]]

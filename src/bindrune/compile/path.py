@@ -89,7 +89,7 @@ class Path:
         token = shown.set(waiting) if self.shows and self.guards else None
         try:
             if any(isinstance(v, Array) for v in values):
-                found = list(evaluate(call, values, {"graph": self.graph}))
+                found = list(evaluate(call, values, {"graph": self.graph, "backend": self.backend}))
             else:
                 found = execute(self.graph, values, self.backend)
         except GuardFailed:

@@ -6,6 +6,7 @@ transpose, so that loops which use stacks have derivatives like all others.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,7 +77,8 @@ class _Pop(Structured):
         (stack,) = values
         if stack is ZEROS or stack is EMPTY:
             return stack, blank(params["type"])
-        return stack.below, stack.value
+        found: tuple[Any, ...] = stack.take(params["type"])
+        return found
 
     def staged(self, values: Sequence[Value], params: dict[str, Any]) -> tuple[Any, dict[str, Any], Sequence[Type]]:
         return self, params, [STACK_TYPE, params["type"]]
@@ -118,8 +120,13 @@ class _Spread(Structured):
         value = np.expand_dims(value, axis)
         return np.broadcast_to(value, (*value.shape[:axis], size, *value.shape[axis + 1 :]))
 
+    def before(self, type: Type, size: int, axis: int) -> Type:
+        """The type of a value from that of what becomes of it."""
+        return type._replace(shape=(*type.shape[:axis], *type.shape[axis + 1 :]))
+
     def run(self, *values: Any, **params: Any) -> tuple[Any, ...]:
-        return (values[0].map(lambda value: self.each(value, **params)),)
+        before = functools.partial(self.before, **params)
+        return (values[0].map(lambda value: self.each(value, **params), before),)
 
     def staged(self, values: Sequence[Value], params: dict[str, Any]) -> tuple[Any, dict[str, Any], Sequence[Type]]:
         return self, params, [STACK_TYPE]
@@ -149,6 +156,9 @@ class _Gather(_Spread):
     def each(self, value: Any, size: int, axis: int) -> Any:
         return np.sum(value, axis)
 
+    def before(self, type: Type, size: int, axis: int) -> Type:
+        return type._replace(shape=(*type.shape[:axis], size, *type.shape[axis:]))
+
 
 push = _Push("push")
 pop = _Pop("pop")
@@ -160,11 +170,9 @@ def to_lanes(value: Any, size: int) -> Any:
     """What all lanes share, with a lane axis in front."""
     if type_of_cell(value) != STACK_TYPE:
         return np.broadcast_to(value, (size, *np.shape(value)))
-    return (
-        value
-        if isinstance(value, Stack) and value.below is None
-        else evaluate(spread, [value], {"size": size, "axis": 0})[0]
-    )
+    if value is EMPTY or value is ZEROS:
+        return value
+    return evaluate(spread, [value], {"size": size, "axis": 0})[0]
 
 
 def put_all(stack: Any, values: Sequence[Any]) -> Any:

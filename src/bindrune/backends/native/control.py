@@ -278,9 +278,10 @@ def _branch(low: Lowering, node: Node, operands: list[Location]) -> list[Locatio
         with _region(low, graph, values, block):
             found[name] = [low.locate(v) for v in graph.outputs]
     given = [x.storage for x in values if isinstance(x, View)]
-    for value, a, b in zip(node.results, found["then"], found["otherwise"], strict=True):
-        taken = [c.view.storage for c in carries]
-        carries.append(_joined(low, value, a, b, given, taken))
+    pairs = [*zip(found["then"], found["otherwise"], strict=True)]
+    kept = [a.storage for a, b in pairs if isinstance(a, View) and isinstance(b, View) and _identical(a, b)]
+    for value, (a, b) in zip(node.results, pairs, strict=True):
+        carries.append(_joined(low, value, a, b, given, [*kept, *(c.view.storage for c in carries)]))
     for name, block in (("then", choice.then), ("otherwise", choice.otherwise)):
         with low.inside(block):
             _settle(low, carries, found[name])

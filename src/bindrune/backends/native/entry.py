@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import ARRAY, NUMBER, Type
+from .integers import LIMIT
 from .machine import Code, compile_text, define_symbol
 
 __all__ = ["CONTEXT_WORDS", "bound_entry", "is_plain", "table_of", "workspace_of"]
@@ -272,8 +273,11 @@ def _content() -> _Function:
     x.do("ret ptr %cell")
     x.begin("integer")
     overflow = x.at("%cell", 8)
-    x.do(f"store i64 {x.call('PyLong_AsLongLongAndOverflow', f'ptr %object, ptr {overflow}')}, ptr %cell")
+    number = x.call("PyLong_AsLongLongAndOverflow", f"ptr %object, ptr {overflow}")
     x.same("i32", x.value(f"load i32, ptr {overflow}"), "0")
+    beyond = x.value(f"add i64 {number}, {LIMIT}")
+    x.expect(x.value(f"icmp ult i64 {beyond}, {2 * LIMIT}"))
+    x.do(f"store i64 {number}, ptr %cell")
     x.do("ret ptr %cell")
     x.begin("array")
     x.same("i64", x.load("i64", "%object", _DTYPE), x.word("%type", _CONTENT))

@@ -18,18 +18,20 @@ from typing import Any
 import numpy as np
 
 from ...graph.dims import substitute, values_in
-from ...graph.graph import ARRAY, NUMBER, Graph, Literal, Type, Value
+from ...graph.graph import PYTHON, STACK_TYPE, Graph, Literal, Type, Value
 from ...graph.interpreter import interpret_apart
 from .calls import HOST
 from .entry import CONTEXT_WORDS, bound_entry, is_plain, table_of, workspace_of
 from .functions import CONTEXT_TAPE, CONTEXT_VALUES
 from .fusion import fuse
+from .integers import LIMIT
 from .llvm import Module
 from .loops import For, HostCall, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
 from .machine import Code, compile_text, define_libraries, define_symbol
 from .simplification import simplify
+from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
 from .threads import define_threads
 
 __all__ = ["Executable", "compile_graph"]
@@ -80,6 +82,8 @@ class Executable:
         self._code: Code | None = None
         self._types = [v.type for v in graph.inputs]
         self._results = [v.type for v in graph.outputs]
+        self._crosses = STACK_TYPE in (*self._types, *self._results)
+        """Whether stacks go in or out: then the size of the tape does so, too, as the last."""
         self._contexts: list[Any] = []
         self._table: Any = None
         try:
@@ -148,15 +152,21 @@ class Executable:
         """`run` for any arguments that can be brought to the types it was compiled for."""
         if self._code is None:
             return interpret_apart(self.graph, arguments)
-        try:
-            arrays = [_as_array(x, t) for x, t in zip(arguments, self._types, strict=True)]
-        except OverflowError:  # an integer of Python's
+        found = tape_and_places(arguments)
+        if found is None or any(type(x) is int and abs(x) >= LIMIT for x in arguments):
             return interpret_apart(self.graph, arguments)
-        results = [self._result(t, arrays) for t in self._results]
+        tape, given = found
         try:
             context = self._contexts.pop()
         except IndexError:
             context = self._context()
+        if self._crosses:
+            leave_tape(tape, context)
+        arrays = [_as_array(x, t) for x, t in zip(given, self._types, strict=True)]
+        results = [self._result(t, arrays) for t in self._results]
+        if self._crosses:
+            arrays.append(np.array(tape.size))
+            results.append(np.empty((), np.int64))
         held = [*arrays, *self._constants]
         status = self._function(_addresses(held), _addresses(results), context.ctypes.data)
         for position, array in _made.pop(context.ctypes.data, {}).items():
@@ -164,9 +174,15 @@ class Executable:
         try:
             if status:
                 return self.stopped(status, context.ctypes.data, arguments)
+            if STACK_TYPE in self._results:
+                tape = take_tape(context, int(results[-1]))
+                return [
+                    stack_at(tape, int(a)) if t == STACK_TYPE else boxed(a, t)
+                    for a, t in zip(results, self._results, strict=False)
+                ]
         finally:
             self._contexts.append(context)
-        return [_boxed(a, t) for a, t in zip(results, self._results, strict=True)]
+        return [boxed(a, t) for a, t in zip(results, self._results, strict=False)]
 
     def _context(self) -> Any:
         """A context with the arena behind it."""
@@ -176,6 +192,8 @@ class Executable:
         return whole
 
     def _result(self, type: Type, arrays: Sequence[Any]) -> Any:
+        if type == STACK_TYPE:
+            return np.empty((), np.int64)
         found = dict(zip(self.graph.inputs, arrays, strict=True))
         if any(v not in found for v in values_in(type.shape)):
             return np.empty(0, type.dtype)  # the program asks for it when it knows the lengths
@@ -212,16 +230,12 @@ def _addresses(arrays: Sequence[Any]) -> Any:
 
 
 def _as_array(x: Any, type: Type) -> Any:
+    if type == STACK_TYPE:
+        return np.array(x, np.int64)
     found = np.ascontiguousarray(x, type.dtype) if type.shape else np.asarray(x, type.dtype)
     if not found.flags.aligned:
         found = found.copy()
     return found
-
-
-def _boxed(a: Any, type: Type) -> Any:
-    if type.form == ARRAY:
-        return a
-    return a[()] if type.form == NUMBER else a.item()
 
 
 _LONG = 20_000
@@ -286,7 +300,7 @@ def _perform(entry: HostEntry, address: int) -> None:
         else:
             number = np.asarray(_Memory(packed[at], (), (), type.dtype)).view(type.dtype).copy()
             at += 1
-            operands.append(number if type.form == ARRAY else number[()] if type.form == NUMBER else number.item())
+            operands.append(boxed(number, type))
     params = entry.params
     if entry.sizes:
         lengths = dict(zip(entry.sizes, operands[-len(entry.sizes) :], strict=True))
@@ -300,6 +314,8 @@ def _perform(entry: HostEntry, address: int) -> None:
         return
     for result, type in zip(found if isinstance(found, tuple) else (found,), entry.results, strict=True):
         target, at = _array(packed, at, len(type.shape), type.dtype)
+        if type.form == PYTHON and type.dtype.kind == "i" and abs(result) >= LIMIT:
+            raise _MisjudgedError(entry.op.name)
         if not np.can_cast(np.asarray(result).dtype, type.dtype, "same_kind") or np.shape(result) != target.shape:
             raise _MisjudgedError(entry.op.name)
         target[...] = result

@@ -22,6 +22,7 @@ from ...core.stack import STACK
 from ...graph.dims import Dim, Length, values_in
 from ...graph.graph import PYTHON, Graph, Literal, Node, Type, Value
 from .elements import Meaning, apply, convert, meaning
+from .integers import keep_exact
 from .loops import (
     INTEGER,
     Affine,
@@ -48,6 +49,7 @@ from .schedule import scheduled
 from .views import View, broadcast, whole
 
 __all__ = [
+    "FIRST",
     "HostEntry",
     "Location",
     "Lowering",
@@ -121,6 +123,10 @@ class Lowering:
         """The values that the node at hand is the last to use."""
         self.known_stack: Callable[[Any], Location]
         """The location of a stack that is known."""
+        self.stack_at: Callable[[Affine], Location]
+        """The location of a stack that others may reach, from its place on the tape."""
+        self.place_of: Callable[[Any], Affine]
+        """The place of a stack on the tape."""
         self.zeros = False
         """Whether something may be popped from a stack on which nothing is left."""
         self.pushing = False
@@ -134,8 +140,10 @@ class Lowering:
 
     def run(self, graph: Graph) -> None:
         """Lower the whole program."""
-        if any(v.dtype == STACK for v in (*graph.inputs, *graph.outputs)):
-            raise UnlowerableError("it takes or gives a stack")
+        crosses = any(v.dtype == STACK for v in (*graph.inputs, *graph.outputs))
+        if crosses:
+            used = self._scalar("input", len(graph.inputs), self.program.inputs)
+            self.do(Store(self.tape, (), Load(used, ())))
         self.program_inputs = set(graph.inputs)
         for i, value in enumerate(graph.inputs):
             if not value.shape:
@@ -147,8 +155,21 @@ class Lowering:
         self.nodes(graph)
         for i, value in enumerate(graph.outputs):
             self._output(i, value)
+        if crosses:
+            used = self._scalar("output", len(graph.outputs), self.program.outputs)
+            self.do(Store(used, (), Load(self.tape, ())))
+
+    def _scalar(self, role: str, position: int, among: list[Storage]) -> Buffer:
+        """A number that goes in or out beside the graph's own values."""
+        storage = Storage(INTEGER, (), role, position)
+        among.append(storage)
+        return Buffer(storage, ())
 
     def _input(self, position: int, value: Value) -> None:
+        if value.dtype == STACK:
+            place = self.let(Load(self._scalar("input", position, self.program.inputs), ()), "top")
+            self.bind(value, self.stack_at(affine(place)))
+            return
         shape = tuple(map(self.length, value.shape))
         storage = Storage(value.dtype, shape, "input", position)
         self.program.inputs.append(storage)
@@ -160,6 +181,9 @@ class Lowering:
 
     def _output(self, position: int, value: Value) -> None:
         found = self.locate(value)
+        if value.dtype == STACK:
+            self.do(Store(self._scalar("output", position, self.program.outputs), (), self.place_of(found)))
+            return
         if isinstance(found, View):
             storage = found.storage
             if storage.role == "temporary" and found.contiguous and storage.size is not None and storage.shape:
@@ -356,7 +380,7 @@ class Lowering:
         """The place up to which the tape is used."""
         if self._tape is None:
             self._tape = Buffer(Storage(INTEGER, (), "temporary"), ())
-            self.program.body.insert(0, Store(self._tape, (), affine(_FIRST)))
+            self.program.body.insert(0, Store(self._tape, (), affine(FIRST)))
         return self._tape
 
     def nodes(self, graph: Graph) -> None:
@@ -375,6 +399,8 @@ class Lowering:
                 if not value.shape and isinstance(location, View):
                     location = self.let(location.load(()))
                 self.bind(value, location)
+                if value.form == PYTHON and value.dtype == INTEGER:
+                    keep_exact(self, node, operands, location)
             for value in dying:
                 if value in results:
                     self.release(value)
@@ -474,7 +500,7 @@ MAKE_ROOM = -1
 _FACTS = 24
 """How many of the last checks are remembered."""
 
-_FIRST = 16
+FIRST = 16
 """Where the tape is used from: no place on it is that of an empty stack."""
 
 

@@ -22,11 +22,11 @@ from .lower import Location, Lowering, convert, rule
 from .shaping import BOOL
 from .views import View, whole
 
-__all__ = ["Top", "stack_of"]
+__all__ = ["HEADER", "NEVER_EMPTY", "WORD", "Top", "may_be_spent", "pushes", "stack_of"]
 
-_WORD = 8
-_HEADER = 2 * _WORD
-_NEVER_EMPTY = -1
+WORD = 8
+HEADER = 2 * WORD
+NEVER_EMPTY = -1
 """The top of the stack of zeros without end."""
 
 
@@ -58,7 +58,7 @@ class Top(Expression):
 
 def stack_of(x: Any) -> Top:
     """A stack that is known: the empty one, or that of zeros."""
-    return Top(affine(0 if x is EMPTY else _NEVER_EMPTY), owned=x is EMPTY)
+    return Top(affine(0 if x is EMPTY else NEVER_EMPTY), owned=x is EMPTY)
 
 
 def may_be_spent(graph: Graph) -> bool:
@@ -102,7 +102,7 @@ def _push(low: Lowering, node: Node, operands: list[Location]) -> Location:
     for x in pending:
         starts.append(cursor)
         cursor = cursor + _room(low, _shape(low, x), x.dtype)
-    top = cursor + _HEADER
+    top = cursor + HEADER
     low.do(Reserve(top))
     for i, (x, start) in enumerate(zip(pending, starts, strict=True)):
         _put(low, x, start)
@@ -129,9 +129,9 @@ def _room(low: Lowering, shape: Sequence[Affine], dtype: np.dtype[Any]) -> Affin
             size = n * size.known
         else:
             size = affine(low.let(Apply("multiply", (size, n), INTEGER)))
-    if all(factor % _WORD == 0 for _, factor in size.terms):
-        return Affine(size.terms, (size.offset + _WORD - 1) // _WORD * _WORD)
-    return affine(low.let(Apply("bitwise_and", (size + (_WORD - 1), affine(-_WORD)), INTEGER)))
+    if all(factor % WORD == 0 for _, factor in size.terms):
+        return Affine(size.terms, (size.offset + WORD - 1) // WORD * WORD)
+    return affine(low.let(Apply("bitwise_and", (size + (WORD - 1), affine(-WORD)), INTEGER)))
 
 
 def on_tape(dtype: np.dtype[Any], shape: tuple[Affine, ...], start: Affine) -> View:
@@ -200,7 +200,7 @@ def _guarded(low: Lowering, endless: Expression | None, read: Expression, otherw
 
 def _open(low: Lowering, place: Affine, endless: Expression | None) -> tuple[Affine, Affine]:
     """The place above the values of the uppermost frame, and where it begins."""
-    above = place - _HEADER
+    above = place - HEADER
     header = on_tape(INTEGER, (affine(2),), above)
     size = _guarded(low, endless, Load(header.buffer, (affine(1),)), affine(0))
     return above, above - affine(size)
@@ -249,7 +249,7 @@ def _close(low: Lowering, node: Node, stack: Top, endless: Expression | None) ->
     if endless is not None:
         whole_frame = Apply("logical_or", (endless, whole_frame), BOOL)
     low.check(whole_frame, node, _another_frame, cursor)
-    header = on_tape(INTEGER, (affine(2),), stack.place - _HEADER)
+    header = on_tape(INTEGER, (affine(2),), stack.place - HEADER)
     below = _guarded(low, endless, Load(header.buffer, (affine(0),)), stack.place)
     return Top(affine(below), stack.owned)
 
