@@ -42,7 +42,7 @@ from .memory import in_register
 if TYPE_CHECKING:
     from .llvm import Module
 
-__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "REORDERED", "Function"]
+__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "REORDERED", "STEP_BY_STEP", "Function"]
 
 CONTEXT_TAPE = 2
 """Where in the context the address of the tape lies, and behind it the bytes it has room for."""
@@ -382,20 +382,31 @@ class Function:
         call_library(self, s)
 
 
-_SHORT, _SMALLEST = 4, 8
-"""The steps up to which an inner loop is written out, and from which on no other loop is."""
+_SHORT, _LARGEST = 8, 256
+"""Loops of fewer steps are written out, unless that makes more statements."""
+
+STEP_BY_STEP = "vectorize.enable"
+"""What LLVM is told of a loop that is to stay as it is."""
 
 
 def _advice(s: For) -> str:
-    """What LLVM should do with a loop: vectorise inner loops rather than write them out and vectorise outer ones."""
-    inner = [loop.extent.known for loop in s.body if isinstance(loop, For)]
-    if inner:
-        return "" if all(n is not None and n <= _SHORT for n in inner) else "vectorize.enable"
-    return "" if s.ordered or _is_short(s) else "unroll.disable"
+    """What LLVM should do with a loop: write out short ones, and of the others vectorise the inner ones only."""
+    if _is_short(s):
+        return "unroll.full"
+    outer = any(isinstance(loop, For) and not _is_short(loop) for loop in s.body)
+    return STEP_BY_STEP if outer else ""
 
 
 def _is_short(s: For) -> bool:
-    return s.extent.known is not None and s.extent.known < _SMALLEST
+    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s) <= _LARGEST
+
+
+def _written_out(s: Statement) -> int:
+    """How many statements one is whose loops are written out."""
+    steps = 1
+    if isinstance(s, For):
+        steps = _LARGEST + 1 if s.extent.known is None else s.extent.known
+    return steps * (1 + sum(_written_out(inner) for block in s.blocks for inner in block))
 
 
 def _alignment(dtype: np.dtype[Any]) -> int:

@@ -136,7 +136,8 @@ class Code:
 def compile_text(text: str, straight: bool = False) -> Code:
     """Compile LLVM's text.
 
-    Much of what LLVM's higher levels do has been done on loops already, or comes to nothing in them.
+    Much of what LLVM's higher levels do has been done on loops already, or comes to nothing in them.  Loops are written
+    out where the text says so.
 
     Args:
         text: it.
@@ -156,7 +157,7 @@ def compile_text(text: str, straight: bool = False) -> Code:
     options.loop_vectorization = True
     options.loop_interleaving = True
     options.slp_vectorization = straight
-    options.loop_unrolling = True
+    options.loop_unrolling = False
     builder = binding.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     engine = binding.create_mcjit_compiler(module, machine)
