@@ -31,6 +31,7 @@ from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
 from .machine import Code, compile_text, define_libraries, define_symbol
 from .simplification import simplify
+from .splitting import split
 from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
 from .threads import define_threads
 
@@ -93,6 +94,7 @@ class Executable:
             return
         fuse(self._program)
         simplify(self._program)
+        split(self._program)
         self.loops = str(self._program)
         self.callbacks += [f"{entry.op.name}: {entry.line}" for entry in self._program.calls]
         self._constants = [array for _, array in self._program.constants]

@@ -38,6 +38,7 @@ from .loops import (
     affine,
 )
 from .memory import in_register
+from .splitting import is_independent
 
 if TYPE_CHECKING:
     from .llvm import Module
@@ -68,6 +69,7 @@ class Function:
         pointers: where storages begin.
         slots: for storages whose size is not known the places of their address and their size.
         sums: affine expressions that have been computed on the way to where we are.
+        group: what is said of loads and stores in a loop whose steps are seen to be independent.
         shares: whether its loops may be shared by threads.
     """
 
@@ -81,6 +83,7 @@ class Function:
         self.slots: dict[Storage, tuple[str, str]] = {}
         self.sums: dict[Affine, str] = {}
         self.packing = 0
+        self.group = ""
         self.shares = True
 
     # ----------------------------------------------------------------------------------------------------- memory
@@ -202,7 +205,9 @@ class Function:
         if in_register(buffer.storage):
             return self.w.value(f"load {register_type(dtype)}, ptr {address}")
         overlap = self.module.memory.overlap(buffer.storage)
-        found = self.w.value(f"load {memory_type(dtype)}, ptr {address}, align {_alignment(dtype)}{overlap}")
+        found = self.w.value(
+            f"load {memory_type(dtype)}, ptr {address}, align {_alignment(dtype)}{overlap}{self.group}"
+        )
         return self.w.value(f"trunc i8 {found} to i1") if dtype.kind == "b" else found
 
     def store(self, buffer: Buffer, index: Sequence[Affine], x: str) -> None:
@@ -215,7 +220,7 @@ class Function:
         if dtype.kind == "b":
             x = self.w.value(f"zext i1 {x} to i8")
         overlap = self.module.memory.overlap(buffer.storage)
-        self.w.do(f"store {memory_type(dtype)} {x}, ptr {address}, align {_alignment(dtype)}{overlap}")
+        self.w.do(f"store {memory_type(dtype)} {x}, ptr {address}, align {_alignment(dtype)}{overlap}{self.group}")
 
     # ------------------------------------------------------------------------------------------------ expressions
 
@@ -315,11 +320,14 @@ class Function:
         more = self.w.value(f"icmp slt i64 {counter}, {stop}")
         self.w.do(f"br i1 {more}, label %{stem}.body, label %{stem}.done")
         self.begin(f"{stem}.body")
+        around, group = self.group, self.module.group() if is_independent(s) else ""
+        self.group = group and f", !llvm.access.group {group}"
         self.block(s.body)
+        self.group = around
         self.w.do(f"br label %{stem}.again")
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
-        self.w.do(f"br label %{stem}{self.module.advice(_advice(s))}")
+        self.w.do(f"br label %{stem}{self.module.advice(_advice(s), group)}")
         self.begin(f"{stem}.done")
 
     def repeat(self, s: While) -> None:
