@@ -12,6 +12,8 @@ import os
 os.environ |= dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), os.environ.get("BENCH_THREADS", "1")
 )
+# First calls are first calls: nothing that an earlier process compiled.
+os.environ["BINDRUNE_CACHE"] = "off"
 os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={str(os.environ['OMP_NUM_THREADS'] != '1').lower()}"
 
 import gc

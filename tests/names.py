@@ -570,7 +570,14 @@ COMPILING = [
     Row("jax.sharding.NamedSharding jax.sharding.PartitionSpec jax.lax.with_sharding_constraint", "", "br.sharding"),
     Row("jax.devices jax.local_devices jax.device_put jax.default_device", "", "br.devices"),
     Row("jax.process_index jax.process_count jax.distributed.initialize", "", "br.distributed"),
-    Row("jax.export.export jax.export.deserialize jax.export.symbolic_shape", "", "br.export"),
+    Row(
+        "jax.export.export jax.export.symbolic_shape",
+        "",
+        "br.export",
+        "import tempfile\nfile = tempfile.mkdtemp() + '/twice.o'\n"
+        "br.export(lambda x: 2 * x, 1.0, path=file).declaration == 'int twice(double x, double *out);'",
+    ),
+    Row("jax.export.deserialize", "", ""),
     Row("jax.experimental.sparse.BCOO", "", "br.sparse"),
 ]
 

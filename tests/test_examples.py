@@ -1,11 +1,13 @@
 """The examples run, and what they claim holds."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 from types import ModuleType
 
 import matplotlib.image
 import numpy as np
+import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -43,6 +45,12 @@ def test_heat() -> None:
     assert errors["recovered"] < 0.12
     assert errors["recovered"] < errors["the first reading"] / 3
     assert is_drawn(example.PLOT)
+
+
+def test_pendulum() -> None:
+    if not shutil.which("cc"):
+        pytest.skip("there is no C compiler")
+    assert load("pendulum").main() == [0.8, 0.3]
 
 
 def test_portfolio() -> None:

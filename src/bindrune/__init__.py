@@ -14,6 +14,7 @@ from .core.errors import (
     BindruneError,
     CotangentError,
     EscapedValueError,
+    ExportError,
     GradientCheckError,
     GraphError,
     KeyReuseWarning,
@@ -65,6 +66,7 @@ from .transforms.vectorize import vectorize
 
 if TYPE_CHECKING:
     from . import random, tree
+    from .backends.native.export import export
     from .compile.interface import (
         ShapeDtype,
         cost,
@@ -82,6 +84,7 @@ __all__ = [
     "BindruneError",
     "CotangentError",
     "EscapedValueError",
+    "ExportError",
     "GradientCheckError",
     "GraphError",
     "KeyReuseWarning",
@@ -117,6 +120,7 @@ __all__ = [
     "detach",
     "disable_jit",
     "eval_shape",
+    "export",
     "finite_diff",
     "finite_diff_jacobian",
     "fixed_point",
@@ -175,6 +179,8 @@ def __getattr__(name: str) -> Any:
     """The public modules that import SciPy or optree, when they are first asked for."""
     if name in ("random", "tree"):
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "export":
+        return importlib.import_module(f"{__name__}.backends.native.export").export
     if name in _COMPILED:
         return getattr(importlib.import_module(f"{__name__}.compile.interface"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ answer from the region of the question: the region is interpreted under a handle
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -35,14 +36,14 @@ from ..transforms.programs import (
     push_results,
     record_results,
 )
-from ..transforms.reverse import Reverse, guarding
+from ..transforms.reverse import Into, Reverse, guarding
 from .execution import execute
 from .split import Split, go_back, split
 from .stacks import EMPTY, put_all, to_lanes
-from .staging import trace
-from .types import blank, has_tangents, lane_type, tangent_type
+from .staging import trace, type_of_cell
+from .types import blank, has_tangents, lane_type, settle, tangent_type
 
-__all__ = ["Region", "beside", "branch", "call", "derive", "runnable", "stand_ins", "whole_inputs"]
+__all__ = ["Region", "beside", "branch", "call", "derive", "runnable", "settled_tangent", "stand_ins", "whole_inputs"]
 
 _T = TypeVar("_T")
 
@@ -123,14 +124,16 @@ class _Call(Region):
         found = evaluate(self, values, {**params, "graph": parts.forward})
         kept = found[count:]
 
-        def pull(cotangents: Sequence[Any]) -> list[Any]:
-            parts = _halves(graph, active)
+        def pull(cotangents: Sequence[Any], totals: Sequence[Any]) -> list[Any]:
+            summed, sums = _sums(graph, values, active, totals)
+            parts = _halves(graph, active, summed)
             needed = [values[i] for i in parts.inputs]
             needed += evaluate(self, needed, {**params, "graph": parts.again})
-            given = [*needed, *kept, *_given(graph.outputs, cotangents)]
-            return list(evaluate(self, given, {**params, "graph": parts.backward}))
+            given = [*needed, *kept, *_given(graph.outputs, cotangents), *sums]
+            return _in_order(active, summed, evaluate(self, given, {**params, "graph": parts.backward}))
 
-        return record_results(handler, found[:count], followed(marks), [spec_of(values[i]) for i in active], pull)
+        into = Into(pull, [True] * len(active))
+        return record_results(handler, found[:count], followed(marks), [spec_of(values[i]) for i in active], into)
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
         values, batched = handler.open(operands)
@@ -155,8 +158,31 @@ def _pushed(graph: Graph, active: tuple[int, ...]) -> Graph:
     return derive(graph, ("push", active), make)
 
 
-def _halves(graph: Graph, active: tuple[int, ...]) -> Split:
-    return derive(graph, ("split", active, guarding.get()), lambda: split(runnable(graph), graph.inputs, active))
+def _halves(graph: Graph, active: tuple[int, ...], summed: tuple[int, ...] = ()) -> Split:
+    """A graph's derivative by the inputs that are active; for those among them that are summed it adds to totals."""
+    alone = [i for i in active if i not in summed]
+    make = functools.partial(split, runnable(graph), graph.inputs, alone, summed)
+    return derive(graph, ("split", active, summed, guarding.get()), make)
+
+
+def _sums(
+    graph: Graph, values: Sequence[Any], active: Sequence[int], totals: Sequence[Any]
+) -> tuple[tuple[int, ...], list[Any]]:
+    """Which of the active inputs have a cotangent already, and these cotangents."""
+    known = [(i, t) for i, t in zip(active, totals, strict=True) if t is not None]
+    return tuple(i for i, _ in known), [settled_tangent(t, graph.inputs[i].type, values[i]) for i, t in known]
+
+
+def _in_order(active: Sequence[int], summed: Sequence[int], found: Sequence[Any]) -> list[Any]:
+    """The cotangents of active inputs, from those of the ones that are not summed followed by the others."""
+    order = [*(i for i in active if i not in summed), *summed]
+    return [found[order.index(i)] for i in active]
+
+
+def settled_tangent(tangent: Any, type: Type, value: Any) -> Any:
+    """A tangent of a value as a region has it, whose type is in terms of the region's inputs."""
+    type = tangent_type(type)
+    return settle(tangent, type._replace(shape=type_of_cell(value).shape) if is_open(type.shape) else type)
 
 
 def _mapped(graph: Graph, axis: LaneAxis, batched: Sequence[bool]) -> tuple[Graph, list[bool]]:
@@ -206,12 +232,15 @@ class _Branch(Region):
         handler.selects |= any(_halves(side, active).selects for side in params.values())
         *found, kept, others = evaluate(self, [condition, *values], forward)
 
-        def pull(cotangents: Sequence[Any]) -> list[Any]:
-            backward = {name: _returning(side, active, count, side is then) for name, side in params.items()}
-            given = _given(outputs, cotangents)
-            return list(evaluate(self, [condition, kept, others, *values, *given], backward))
+        def pull(cotangents: Sequence[Any], totals: Sequence[Any]) -> list[Any]:
+            summed, sums = _sums(then, values, active, totals)
+            needed = sorted({i for side in params.values() for i in _halves(side, active, summed).inputs})
+            backward = {n: _returning(side, active, summed, needed, side is then) for n, side in params.items()}
+            given = [condition, kept, others, *(values[i] for i in needed), *_given(outputs, cotangents), *sums]
+            return _in_order(active, summed, evaluate(self, given, backward))
 
-        return record_results(handler, found, followed(marks), [spec_of(values[i]) for i in active], pull)
+        into = Into(pull, [True] * len(active))
+        return record_results(handler, found, followed(marks), [spec_of(values[i]) for i in active], into)
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
         (condition, *values), (differs, *batched) = handler.open(operands)
@@ -250,19 +279,27 @@ def _keeping(side: Graph, active: tuple[int, ...], count: int, first: bool) -> G
     return derive(side, ("keeping", active, first), lambda: trace(program, halves.forward.inputs, side.name))
 
 
-def _returning(side: Graph, active: tuple[int, ...], count: int, first: bool) -> Graph:
-    """The backward half of a side, which takes its residuals from the first or the second of two stacks."""
-    halves = _halves(side, active)
-    inputs, outputs = halves.forward.inputs, halves.forward.outputs
+def _returning(
+    side: Graph, active: tuple[int, ...], summed: tuple[int, ...], inputs: Sequence[int], first: bool
+) -> Graph:
+    """The backward half of a side, which takes its residuals from the first or the second of two stacks.
+
+    Its own inputs are those at `inputs`, which either side needs.
+    """
+    halves = _halves(side, active, summed)
+    count = len(side.outputs)
+    there = [halves.forward.inputs[i] for i in inputs]
 
     def program(given: Sequence[Any]) -> list[Any]:
         stack = given[0] if first else given[1]
-        values, rest = given[2 : 2 + len(inputs)], given[2 + len(inputs) :]
-        return go_back(halves, count, stack, {inputs[i]: values[i] for i in halves.inputs}, rest)[1]
+        values = dict(zip(inputs, given[2:], strict=False))
+        needed = {halves.forward.inputs[i]: values[i] for i in halves.inputs}
+        return go_back(halves, count, stack, needed, given[2 + len(inputs) :])[1]
 
-    cts = [tangent_type(v.type) for v in outputs[:count] if has_tangents(v.type)]
-    key = ("returning", active, first, guarding.get())
-    return derive(side, key, lambda: trace(program, [STACK_TYPE, STACK_TYPE, *inputs, *cts], side.name))
+    cts = [tangent_type(v.type) for v in halves.forward.outputs[:count] if has_tangents(v.type)]
+    cts += [tangent_type(halves.forward.inputs[i].type) for i in summed]
+    key = ("returning", active, summed, tuple(inputs), first, guarding.get())
+    return derive(side, key, lambda: trace(program, [STACK_TYPE, STACK_TYPE, *there, *cts], side.name))
 
 
 def _in_lanes(side: Graph, flags: Sequence[bool], given: Sequence[bool], size: int) -> Graph:

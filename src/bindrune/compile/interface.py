@@ -25,6 +25,7 @@ __all__ = [
     "make_graph",
     "progress",
     "pure_callback",
+    "recorded",
 ]
 
 
@@ -62,10 +63,12 @@ class ShapeDtype:
         return f"ShapeDtype(shape={self.shape}, dtype={self.dtype})"
 
 
-def _recorded(f: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Path:
+def recorded(f: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Path, Signature]:
+    """A function staged for some arguments, and their signature."""
     function = f if isinstance(f, Jit) else Jit(f)
     given, named = trees.map_leaves(_blank, (arguments, keywords))
-    return record(function, Signature(function.statics, given, named, function.dynamic), function.dynamic, True)
+    signature = Signature(function.statics, given, named, function.dynamic)
+    return record(function, signature, function.dynamic, True), signature
 
 
 def _blank(leaf: Any) -> Any:
@@ -87,7 +90,7 @@ def make_graph(f: Callable[..., Any]) -> Callable[..., Graph]:
     >>> [node.op.name for node in graph.nodes]
     ['sin', 'multiply']
     """
-    return lambda *arguments, **keywords: _recorded(f, arguments, keywords).graph
+    return lambda *arguments, **keywords: recorded(f, arguments, keywords)[0].graph
 
 
 def eval_shape(f: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
@@ -105,7 +108,7 @@ def eval_shape(f: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     >>> br.eval_shape(lambda x: {"mean": x.mean(0)}, np.ones((4, 3)))
     {'mean': ShapeDtype(shape=(3,), dtype=float64)}
     """
-    return _recorded(f, arguments, keywords).shapes(lambda t: ShapeDtype(t.shape, t.dtype))  # type: ignore[arg-type]
+    return recorded(f, arguments, keywords)[0].shapes(lambda t: ShapeDtype(t.shape, t.dtype))  # type: ignore[arg-type]
 
 
 def cost(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,4 +124,4 @@ def cost(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> br.cost(lambda a, b: a @ b)(np.ones((10, 20)), np.ones((20, 5))).flops
     2000
     """
-    return lambda *arguments, **keywords: cost_of(_recorded(f, arguments, keywords).graph)
+    return lambda *arguments, **keywords: cost_of(recorded(f, arguments, keywords)[0].graph)

@@ -18,7 +18,6 @@ import numpy as np
 
 from ..core.handler import evaluate
 from ..core.operation import spec_of
-from ..graph.dims import is_open
 from ..graph.graph import STACK_TYPE, Graph, Type, Value
 from ..graph.interpreter import interpret
 from ..transforms.batch import Batch
@@ -33,8 +32,8 @@ from ..transforms.programs import (
     push_results,
     record_results,
 )
-from ..transforms.reverse import Reverse, guarding
-from .control import Region, beside, derive, runnable, stand_ins, whole_inputs
+from ..transforms.reverse import Into, Reverse, guarding
+from .control import Region, beside, derive, runnable, settled_tangent, stand_ins, whole_inputs
 from .dependence import reached_operands
 from .split import go_back, split
 from .stacks import EMPTY, put_all, to_lanes
@@ -93,7 +92,9 @@ class _Looping(Region):
         pushed = derive(body, ("push", count, tuple(active)), make)
         types = [v.type for v in body.inputs[lead:]]
         moving = [
-            TangentSpace(values[i]).zeros() if tangents[i] is None else _tangent(tangents[i], types[i], values[i])
+            TangentSpace(values[i]).zeros()
+            if tangents[i] is None
+            else settled_tangent(tangents[i], types[i], values[i])
             for i in carried
         ]
         found = evaluate(
@@ -145,12 +146,6 @@ class _Looping(Region):
         return derive(body, key, lambda: trace(program, [Type((axis.size,), _BOOL), *mapped.inputs], body.name))
 
 
-def _tangent(tangent: Any, type: Type, value: Any) -> Any:
-    """A tangent of a value as the body has it, whose type is in terms of the body's inputs."""
-    type = tangent_type(type)
-    return settle(tangent, type._replace(shape=type_of_cell(value).shape) if is_open(type.shape) else type)
-
-
 class _Loop(_Looping):
     """A counted loop."""
 
@@ -195,27 +190,32 @@ class _Loop(_Looping):
             forward_op, [first, EMPTY, *values], {"body": made.forward, "carries": count + 1, **more}
         )
 
-        def pull(cotangents: Sequence[Any]) -> list[Any]:
+        def pull(cotangents: Sequence[Any], totals: Sequence[Any]) -> list[Any]:
             cts = [
-                TangentSpace(found[i]).zeros() if ct is None else _tangent(ct, types[i], found[i])
+                TangentSpace(found[i]).zeros() if ct is None else settled_tangent(ct, types[i], found[i])
                 for i, ct in ((i, cotangents[i]) for i in carried)
             ]
-            totals = [TangentSpace(values[i]).zeros() for i in captured]
+            sums = [
+                TangentSpace(values[i]).zeros() if total is None else settled_tangent(total, types[i], values[i])
+                for i, total in zip(captured, totals[len(totals) - len(captured) :], strict=True)
+            ]
             steps = first if forward_op is self else found[0]
+            arrays = [found[i] for i in made.rewound]
             _, *pulled = evaluate(
                 loop,
-                [steps, stack, *cts, *totals, *(values[i] for i in made.inputs)],
+                [steps, stack, *cts, *sums, *arrays, *(values[i] for i in made.inputs)],
                 {
                     "body": loops().backward,
-                    "carries": 1 + len(cts) + len(totals),
+                    "carries": 1 + len(cts) + len(sums) + len(arrays),
                     "descending": not params.get("descending", False),
                 },
             )
-            return [v for v, i in zip(pulled, (*carried, *captured), strict=True) if marks[i] is not None]
+            return [v for v, i in zip(pulled, (*carried, *captured), strict=False) if marks[i] is not None]
 
         followed = [(mark, i) for i in (*carried, *captured) if (mark := marks[i]) is not None]
+        into = Into(pull, [i in captured for _, i in followed])
         return record_results(
-            handler, found, [mark for mark, _ in followed], [spec_of(values[i]) for _, i in followed], pull
+            handler, found, [mark for mark, _ in followed], [spec_of(values[i]) for _, i in followed], into
         )
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
@@ -250,6 +250,8 @@ class _Reversed(NamedTuple):
     backward: Graph
     inputs: tuple[int, ...]
     """Which of the carries and captured values the way back needs; these are captured."""
+    rewound: tuple[int, ...]
+    """Which carries it rewinds, from what they are at the end."""
     selects: bool
 
 
@@ -267,9 +269,10 @@ def _reversed_loop(body: Graph, lead: int, count: int, carried: Sequence[int], c
         [lead + i for i in carried],
         [lead + i for i in captured],
         outputs=[skip + i for i in carried],
-        absent=range(lead, lead + count),
+        carried={lead + i: skip + i for i in range(count)},
     )
     inputs = tuple(i - lead for i in parts.inputs if i >= lead)
+    rewound = tuple(i - lead for i in parts.rewound)
 
     def forward(given: Sequence[Any]) -> list[Any]:
         head, stack, rest = given[:lead], given[lead], given[lead + 1 :]
@@ -279,17 +282,21 @@ def _reversed_loop(body: Graph, lead: int, count: int, carried: Sequence[int], c
 
     def backward(given: Sequence[Any]) -> list[Any]:
         step, stack, rest = given[0], given[1], given[2:]
-        moving = len(carried) + len(captured)
+        moving = len(carried) + len(captured) + len(rewound)
         cts, still = rest[:moving], iter(rest[moving:])
         needed = {parts.forward.inputs[i]: step if i < lead else next(still) for i in parts.inputs}
         stack, found = go_back(parts, skip + count, stack, needed, cts)
         return [stack, *(settle(v, type_of_cell(ct)) for v, ct in zip(found, cts, strict=True))]
 
     tangents = [tangent_type(types[lead + i]) for i in (*carried, *captured)]
+    arrays = [body.inputs[lead + i] for i in rewound]
     return _Reversed(
         trace(forward, [*body.inputs[:lead], STACK_TYPE, *body.inputs[lead:]], "forward"),
-        trace(backward, [INTEGER, STACK_TYPE, *tangents, *(body.inputs[lead + i] for i in inputs)], "backward"),
+        trace(
+            backward, [INTEGER, STACK_TYPE, *tangents, *arrays, *(body.inputs[lead + i] for i in inputs)], "backward"
+        ),
         inputs,
+        rewound,
         parts.selects,
     )
 

@@ -11,7 +11,7 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,10 +35,23 @@ from .signature import Signature
 from .staging import Staging
 from .witnesses import UNTOUCHED, Now, Witnesses
 
-__all__ = ["OTHERWISE", "Path", "record"]
+__all__ = ["OTHERWISE", "Path", "Surroundings", "record"]
 
 OTHERWISE = object()
 """Given in place of a result: this call is not one of the direct ones."""
+
+
+class Surroundings(NamedTuple):
+    """What the inputs and outputs of a path's graph are, beside the arguments' leaves and the results."""
+
+    lengths: Sequence[tuple[int, int]]
+    """The inputs behind the leaves: of which leaf the length, and along which axis."""
+    captured: Sequence[Any]
+    """The inputs behind those: what the function captures, as it is now."""
+    written: Sequence[int]
+    """The outputs behind the results: new contents of which leaves, or behind these of which captured arrays."""
+    changes: bool
+    """Whether the outputs behind those change anything else."""
 
 
 class Path:
@@ -79,6 +92,11 @@ class Path:
     def look(self) -> Now:
         """What the function captures, as it is now."""
         return self._witnesses.now()
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What the graph's inputs and outputs are, beside the arguments' leaves and the results."""
+        return Surroundings(self._lengths, self.look().of(self._held), self._written, bool(self._changes))
 
     def run(self, signature: Signature, now: Now) -> Any:
         """The result for some arguments, after the function's changes were made."""

@@ -137,6 +137,12 @@ class Signature:
                 keywords[place] = session.lift(value)
         return [_lifted(a, session) for a in arguments], {n: _lifted(a, session) for n, a in keywords.items()}
 
+    def places(self) -> list[str]:
+        """How Python writes the way to each leaf, from the pair of arguments and keyword arguments."""
+        numbered = trees.unflatten(self._structure, list(range(len(self._is_traced))))
+        found = zip(trees.leaf_paths(numbered), self._is_traced, strict=True)
+        return [place for place, traced in found if traced]
+
 
 class _Same:
     """Something without a hash as part of a key: told by its identity, and kept alive."""

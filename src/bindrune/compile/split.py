@@ -8,7 +8,8 @@ operations (indices, comparisons) are computed again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from ..core.array import Array
@@ -18,6 +19,7 @@ from ..graph.graph import Graph, Literal, Node, Type, Value
 from ..graph.interpreter import interpret
 from ..transforms.programs import Runnable, TangentSpace, bare, recorded
 from ..transforms.reverse import Reverse, guarding
+from .rewinding import rewind
 from .stacks import take_all
 from .staging import Staging
 from .types import has_tangents, tangent_type
@@ -31,9 +33,11 @@ class Split(NamedTuple):
     Attributes:
         forward: from the inputs to the outputs and the residuals.
         again: from the inputs that are needed on the way back to what is computed again.
-        backward: from these inputs, what was computed again, the residuals, the outputs' cotangents and the totals, to
-            the cotangents of the inputs that are active, and the new totals.
+        backward: from these inputs, what was computed again, the residuals, the outputs' cotangents, the totals, and
+            the arrays to be rewound, to the cotangents of the inputs that are active, the new totals, and the arrays as
+            they were before.
         inputs: which inputs are needed on the way back.
+        rewound: which carried arrays are rewound (see `compile.rewinding`).
         selects: whether the way back leaves out elements that were not chosen (see `transforms.reverse`).
     """
 
@@ -41,6 +45,7 @@ class Split(NamedTuple):
     again: Graph
     backward: Graph
     inputs: tuple[int, ...]
+    rewound: tuple[int, ...]
     selects: bool
 
 
@@ -50,7 +55,7 @@ def split(
     active: Sequence[int],
     totals: Sequence[int] = (),
     outputs: Sequence[int] | None = None,
-    absent: Iterable[int] = (),
+    carried: Mapping[int, int] | None = None,
 ) -> Split:
     """Stage a program with its derivative, and split it.
 
@@ -60,11 +65,14 @@ def split(
         active: the inputs whose cotangents are asked for.
         totals: the inputs whose cotangents are to be added to totals that are given.
         outputs: the outputs that have cotangents; all that can have one, unless given.
-        absent: the inputs that are not there on the way back, as what a loop carries is not.
+        carried: the inputs that a loop carries, and as which outputs.  They are not there on the way back, but arrays
+            among them may be rewound.
     """
     stage = Staging("split")
     cells = stage.inputs_like(given_types)
     types = [c._value.type for c in cells]
+    is_outermost = not _splitting.get()
+    token = _splitting.set(True)
     try:
         handler = Reverse("split")
         found, tape = recorded(handler, program, cells, (*active, *totals))
@@ -86,9 +94,11 @@ def split(
             stage.take(TangentSpace(cells[i]).zeros() if ct is None else ct)
             for i, ct in zip((*active, *totals), pulled, strict=True)
         ]
+        given = [ct._value for ct in (*(ct for _, ct in cts), *sums)]
+        halves = _halves(stage, results, before, given, cotangents, len(types), carried or {}, is_outermost)
     finally:
+        _splitting.reset(token)
         stage.end()
-    halves = _halves(stage, results, before, [ct for _, ct in cts] + sums, cotangents, len(types), absent)
     return halves._replace(selects=tape.selects)
 
 
@@ -102,7 +112,7 @@ def go_back(
         count: how many outputs of the forward half come before the residuals.
         stack: has the residuals on top.
         needed: the inputs that are needed, by their values in the forward half, in order.
-        cotangents: those of the outputs, and the totals.
+        cotangents: those of the outputs, the totals, and the arrays to be rewound.
     """
     there = needed | dict(zip(parts.again.outputs, interpret(parts.again, [*needed.values()]), strict=True))
     stack, kept = take_all(stack, parts.forward.outputs[count:], there)
@@ -113,20 +123,28 @@ def _halves(
     stage: Staging,
     results: Sequence[Value],
     before: int,
-    given: Sequence[Array],
+    given: Sequence[Value],
     cotangents: Sequence[Value],
     count: int,
-    absent: Iterable[int],
+    carried: Mapping[int, int],
+    rewinds: bool,
 ) -> Split:
     first, second = stage.nodes[:before], _needed(stage.nodes[before:], cotangents)
-    given_values = [ct._value for ct in given]
     inputs = stage.inputs[:count]
-    free = set(inputs) - {inputs[i] for i in absent}
-    wanted = _uses(second, [*cotangents, *given_values])
+    free = set(inputs) - {inputs[i] for i in carried}
+    arrays: dict[Value, Value] = {}
+    if rewinds:
+        kept = {v for node in second for v in node.uses}
+        both = {inputs[i]: results[o] for i, o in carried.items() if inputs[i].shape}
+        first, second, arrays = rewind(stage, first, second, both, kept)
+    given, cotangents = [*given, *arrays.values()], [*cotangents, *arrays]
+    wanted = _uses(second, [*cotangents, *given])
     repeated = _computed_again(first, free, wanted)
     fresh = {v for node in repeated for v in node.results}
-    made = {*given_values, *(v for node in second for v in node.results)}
-    residuals = [v for v in wanted if v not in made and v not in free and v not in fresh]
+    made = {*given, *(v for node in second for v in node.results)}
+    outside = {v for v in wanted if v not in made and v not in free and v not in fresh}
+    # In the order in which they are computed, which is that of every split of the same program.
+    residuals = [v for v in (*inputs, *(v for node in first for v in node.results)) if v in outside]
     recomputed = [v for v in wanted if v in fresh]
     needed = {*wanted, *_uses(repeated, ())}
     used = [i for i, v in enumerate(inputs) if v in free and v in needed]
@@ -134,8 +152,9 @@ def _halves(
     return Split(
         Graph(inputs, _needed(first, [*results, *residuals]), [*results, *residuals], "forward"),
         Graph(there, repeated, recomputed, "again"),
-        Graph([*there, *recomputed, *residuals, *given_values], second, cotangents, "backward"),
+        Graph([*there, *recomputed, *residuals, *given], second, cotangents, "backward"),
         tuple(used),
+        tuple(i for i, v in enumerate(inputs) if v in arrays),
         False,
     )
 
@@ -157,6 +176,9 @@ def _needed(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[Node]:
             kept.append(node)
     return kept[::-1]
 
+
+_splitting: ContextVar[bool] = ContextVar("splitting", default=False)
+"""Whether a program is being split: what is inside would have to keep a whole array for every time it runs."""
 
 _CHEAP = frozenset({"getitem", "convert"})
 

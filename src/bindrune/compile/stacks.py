@@ -62,9 +62,8 @@ class _Push(Structured):
         return record_results(handler, found, followed(marks), [spec_of(values[i]) for i in active], pull)
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
-        (below, value), (_, differs) = handler.open(operands)
-        if not differs:
-            value = to_lanes(value, handler.size)
+        (below, value), flags = handler.open(operands)
+        below, value = (v if f else to_lanes(v, handler.size) for v, f in zip((below, value), flags, strict=True))
         return batch_results(handler, evaluate(self, [below, value], params))
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "BindruneError",
     "CotangentError",
     "EscapedValueError",
+    "ExportError",
     "GradientCheckError",
     "GraphError",
     "MutationError",
@@ -236,6 +237,22 @@ class StaticArgumentError(BindruneError, TypeError):
         br.jit(lambda x, sizes: x.reshape(sizes), static_argnums=1)(np.ones(4), [2, 2])
 
     Remedy: pass a tuple instead of a list, or leave the argument traced.
+    """
+
+
+class ExportError(BindruneError, ValueError):
+    """A function cannot be exported as a library for C.
+
+    Cause: its program calls Python while it runs (an operation without machine code, a print, a callback), decides the
+    lengths of results by values, or changes what is neither an argument nor a result; or there is no compiler to link
+    with.
+
+    Fails::
+
+        br.export(lambda x: print(x) or 2 * x, np.ones(3))
+
+    Remedy: the message lists the operations with the user's lines.  Leave prints and callbacks to the caller, write
+    what has no machine code with other operations, pass and return what would be changed.
     """
 
 

@@ -24,7 +24,7 @@ from ..core.stack import STACK, ZEROS
 from .batch import Batch, named_axes
 from .closures import Captured
 from .forward import Forward
-from .reverse import Reverse, Tape, deliver
+from .reverse import Into, Reverse, Tape, deliver
 
 __all__ = [
     "NUMERIC",
@@ -407,7 +407,7 @@ def record_results(
     values: Sequence[Any],
     parents: Sequence[int],
     specs: Sequence[Spec],
-    pull: Pull,
+    pull: Pull | Into,
     also: Sequence[Any] | None = None,
 ) -> tuple[Any, ...]:
     """Put an operation of several results on the tape: `pull` gives the parents' cotangents from all the results'.
@@ -415,7 +415,8 @@ def record_results(
     A result is also a function of whatever its cell in `also` depends on.
     """
     handler.noisy = True
-    hub = handler.record(lambda parts, kept, specs: list(pull(parts)), None, tuple(parents), tuple(specs))
+    pulls: Any = pull if isinstance(pull, Into) else lambda parts, kept, specs: list(pull(parts))
+    hub = handler.record(pulls, None, tuple(parents), tuple(specs))
     results = []
     for i, value in enumerate(_outside(handler, v) for v in values):
         if not is_differentiable(value):

@@ -32,7 +32,7 @@ from ..core.operation import Binary, Op, Spec, Unary, Write, is_differentiable, 
 from ..core.specs import zeros
 from ..core.stack import STACK
 
-__all__ = ["Pull", "Reverse", "Tape", "deliver", "lowest"]
+__all__ = ["Into", "Pull", "Reverse", "Tape", "deliver", "lowest"]
 
 _WEAK = (float, int, bool)
 
@@ -46,7 +46,8 @@ _FIELDS = 4
 """Of an entry: pull, kept, parents, specs.
 
 `parents` is the mark of the only parent, or a tuple of marks; `pull` then returns one cotangent, or a list of its own.
-`specs` is alike; None where cotangents fit already.  The `pull` of a write is the `Write`.
+`specs` is alike; None where cotangents fit already.  The `pull` of a write is the `Write`; what adds to its parents'
+cotangents itself has an `Into`.
 """
 
 
@@ -260,8 +261,11 @@ class Tape:
             ct = slots.pop()
             if ct is None:
                 continue
-            if type(pull) is Write:
-                _pull_write(slots, ct, pull, kept, parents, specs)
+            if type(pull) in _ADDING:
+                if type(pull) is Write:
+                    _pull_write(slots, ct, pull, kept, parents, specs)
+                else:
+                    _pull_into(slots, ct, pull, parents, specs)
                 continue
             if type(ct) is Buffer:
                 ct = ct.value
@@ -307,6 +311,35 @@ def _pull_write(
         _add(slots, value, _fit(taken, written))
     if target is not None:
         _add(slots, target, buffer)
+
+
+class Into:
+    """The pull of an operation that adds to cotangents itself.
+
+    Attributes:
+        pull: from the results' cotangents and those that the parents have by now, None where there is none, to the
+            parents' new ones.
+        adds: to which parents' it adds; of the others it is not given any.
+    """
+
+    __slots__ = ("adds", "pull")
+
+    def __init__(self, pull: Callable[[Sequence[Any], Sequence[Any]], list[Any]], adds: Sequence[bool]) -> None:
+        self.pull = pull
+        self.adds = adds
+
+
+_ADDING = frozenset({Write, Into})
+
+
+def _pull_into(slots: list[Any], ct: list[Any], pull: Into, parents: Sequence[int], specs: Sequence[Spec]) -> None:
+    """Replace the cotangents of parents by what they become."""
+    totals: list[Any] = []
+    for parent, adds in zip(parents, pull.adds, strict=True):
+        total = _taken(slots, parent) if adds else None
+        totals.append(total.value if type(total) is Buffer else total)
+    for parent, found, spec in zip(parents, pull.pull(ct, totals), specs, strict=True):
+        _add(slots, parent, _fit(found, spec))
 
 
 def _add(slots: list[Any], mark: int, cotangent: Any) -> None:

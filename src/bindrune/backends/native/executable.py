@@ -23,15 +23,12 @@ from ...graph.interpreter import interpret_apart
 from .calls import HOST
 from .entry import CONTEXT_WORDS, bound_entry, is_plain, table_of, workspace_of
 from .functions import CONTEXT_TAPE, CONTEXT_VALUES
-from .fusion import fuse
 from .integers import LIMIT
 from .llvm import Module
 from .loops import For, HostCall, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
 from .machine import Code, compile_text, define_libraries, define_symbol
-from .simplification import simplify
-from .splitting import split
 from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
 from .threads import define_threads
 
@@ -92,9 +89,6 @@ class Executable:
         except UnlowerableError as reason:
             self.callbacks.append(f"the whole program: {reason}")
             return
-        fuse(self._program)
-        simplify(self._program)
-        split(self._program)
         self.loops = str(self._program)
         self.callbacks += [f"{entry.op.name}: {entry.line}" for entry in self._program.calls]
         self._constants = [array for _, array in self._program.constants]
@@ -105,7 +99,7 @@ class Executable:
             define_threads()
         if "gemm" in text:
             define_libraries()
-        self._code = compile_text(text, module.straight)
+        self._code = compile_text(text)
         run = self._code.address("run")
         self._function = _PROTOTYPE(run)
         self._number = next(_numbers)

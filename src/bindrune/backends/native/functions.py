@@ -306,7 +306,6 @@ class Function:
         if self.shares and not s.ordered and self.module.sharing.possible(s):
             self.module.sharing.share(self, s)
             return
-        self.module.straight |= _is_short(s)
         self.count(s, "0", self.sum(s.extent))
 
     def count(self, s: For, start: str, stop: str) -> None:

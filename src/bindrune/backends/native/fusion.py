@@ -27,6 +27,7 @@ from .loops import (
     Swap,
     Variable,
     affine,
+    nonnegative,
 )
 from .rewriting import Access, Rewriter, accesses, variables, views
 
@@ -56,11 +57,13 @@ def fuse(program: Program) -> None:
 class _Effects:
     """What a statement reads, writes, uses and defines, with everything in it."""
 
-    __slots__ = ("defined", "elements", "indexed", "read", "size", "stops", "used", "written")
+    __slots__ = ("complete", "defined", "elements", "indexed", "read", "size", "stops", "used", "written")
 
     def __init__(self) -> None:
         self.elements: list[Access] = []
         """Each access; not of what is never fused."""
+        self.complete = True
+        """Whether these are all of them."""
         self.read: set[Any] = set()
         self.written: set[Any] = set()
         self.used: set[Variable] = set()
@@ -74,6 +77,7 @@ class _Effects:
         """Take in what another statement does."""
         if elements:
             self.elements += other.elements
+        self.complete &= other.complete and elements
         self.read |= other.read
         self.written |= other.written
         self.used |= other.used
@@ -96,12 +100,15 @@ def _effects(s: Statement) -> _Effects:
     for view in views(s):
         found.read.add(_memory(view.storage))
         found.written.add(_memory(view.storage))
+        found.complete = False
     if isinstance(s, Let):
         found.defined.add(s.variable)
     elif isinstance(s, Allocate):
         found.written.add(s.storage)
+        found.complete = False
     elif isinstance(s, Swap):
         found.written |= {s.first, s.second}
+        found.complete = False
     elif isinstance(s, Reserve):
         found.written.add(_TAPE)
     elif isinstance(s, (Check, HostCall)):
@@ -126,12 +133,28 @@ def _ordered(first: _Effects, second: _Effects) -> bool:
         return True
     if second.stops and first.indexed:
         return True
-    return (
-        not first.written.isdisjoint(second.read)
-        or not first.written.isdisjoint(second.written)
-        or not first.read.isdisjoint(second.written)
-        or not first.defined.isdisjoint(second.used)
+    if not first.defined.isdisjoint(second.used):
+        return True
+    shared = (first.written & (second.read | second.written)) | (first.read & second.written)
+    return bool(shared) and not _apart(first, second, shared)
+
+
+def _apart(first: _Effects, second: _Effects, shared: set[Any]) -> bool:
+    """Whether two statements touch different elements of the memory that both touch, and one of them writes."""
+    if not (first.complete and second.complete) or _TAPE in shared or first.size * second.size > _LARGEST**2:
+        return False
+    return all(
+        buffer.shape == other.shape and any(map(_differ, index, its_index))
+        for buffer, index, written in first.elements
+        if buffer.storage in shared
+        for other, its_index, its_written in second.elements
+        if other.storage is buffer.storage and (written or its_written)
     )
+
+
+def _differ(i: Affine, j: Affine) -> bool:
+    """Whether two indices are known never to be equal, from what their variables are counted up to."""
+    return nonnegative(i - j - 1) or nonnegative(j - i - 1)
 
 
 # ----------------------------------------------------------------------------------------------------------- fusion
@@ -174,7 +197,7 @@ def _join(done: list[tuple[Statement, _Effects]]) -> None:
     last, effects = done[-1]
     assert isinstance(last, For)
     needed = _Effects()
-    needed.add(effects)
+    needed.add(effects, elements=True)
     before: set[int] = set()
     for p in range(len(done) - 2, max(len(done) - 2 - _WINDOW, -1), -1):
         s, mine = done[p]
@@ -190,7 +213,7 @@ def _join(done: list[tuple[Statement, _Effects]]) -> None:
                 return
         if _ordered(mine, needed):
             before.add(p)
-            needed.add(mine)
+            needed.add(mine, elements=True)
 
 
 def _joinable(a: For, first: _Effects, b: For, second: _Effects) -> bool:

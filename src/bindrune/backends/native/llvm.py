@@ -68,7 +68,6 @@ class Module:
         memory: what is known of the program's memory.
         taped: whether it uses the tape.
         threaded: whether it uses threads.
-        straight: whether there are loops that become straight code.
         text: the text.
     """
 
@@ -78,7 +77,6 @@ class Module:
         self.taped = False
         self._advice: list[str] = []
         self.threaded = False
-        self.straight = False
         self.outputs = program.outputs
         self._declared = Writer()
         self.text = self._run(program)

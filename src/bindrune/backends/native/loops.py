@@ -13,6 +13,7 @@ next layer's.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,21 @@ __all__ = [
 INTEGER = np.dtype(np.int64)
 """The type of indices, lengths and Python's integers."""
 
-_numbers = itertools.count()
+
+class _Numbers(threading.local):
+    """Tells the variables and storages of one program apart; what is alike has the same numbers in every process."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._count = itertools.count()
+
+    def __next__(self) -> int:
+        return next(self._count)
+
+
+_numbers = _Numbers()
 
 # ------------------------------------------------------------------------------------------------------ expressions
 
@@ -501,6 +516,7 @@ class Program:
     __slots__ = ("body", "calls", "constants", "inputs", "name", "outputs", "reasons")
 
     def __init__(self, name: str) -> None:
+        _numbers.restart()
         self.name = name
         self.inputs: list[Storage] = []
         self.constants: list[tuple[Storage, np.ndarray[Any, Any]]] = []

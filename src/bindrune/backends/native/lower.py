@@ -111,8 +111,10 @@ class Reason(NamedTuple):
 class Lowering:
     """Lowers one graph, and the regions in it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, libraries: bool = True) -> None:
         self.program = Program(name)
+        self.libraries = libraries
+        """Whether libraries can be called."""
         self.program_inputs: set[Value] = set()
         self.block: list[Statement] = self.program.body
         self.places: dict[Value, Location] = {}

@@ -1,4 +1,4 @@
-"""From a graph to its loop program: all rules together."""
+"""From a graph to its loop program: all rules together, and then what is done to the nests they have made."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import operator
 
 from ...graph.graph import Graph
 from . import composed, control, indexing, products, reductions, shaping, stacks  # noqa: F401  (they enter their rules)
+from .fusion import fuse
 from .loops import Program
 from .lower import Lowering
+from .packing import pack
+from .simplification import simplify
+from .splitting import split
 
 __all__ = ["lower"]
 
 
-def lower(graph: Graph) -> Program:
-    """The loop program of a graph."""
-    lowering = Lowering(graph.name)
+def lower(graph: Graph, libraries: bool = True) -> Program:
+    """The loop program of a graph; it calls libraries for what they do better, if there are any."""
+    lowering = Lowering(graph.name, libraries)
     lowering.known_stack = stacks.stack_of
     lowering.stack_at = functools.partial(stacks.Top, owned=False)
     lowering.place_of = operator.attrgetter("place")
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
-    return lowering.program
+    program = lowering.program
+    for arrange in (fuse, pack, simplify, split):
+        arrange(program)
+    return program

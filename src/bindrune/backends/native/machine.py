@@ -7,9 +7,24 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Code", "compile_text", "define_libraries", "define_symbol", "scalar_alias", "vector_variants"]
+import numpy as np
+
+from .cache import key_of, load, store
+
+__all__ = [
+    "Code",
+    "compile_text",
+    "cpu",
+    "define_libraries",
+    "define_symbol",
+    "object_of",
+    "scalar_alias",
+    "vector_variants",
+]
 
 
 @functools.cache
@@ -89,17 +104,6 @@ def scalar_alias(symbol: str) -> str:
 _LIBRARY = "libm.so.6"
 
 
-@functools.cache
-def _target() -> Any:
-    binding = _binding()
-    cpu = binding.get_host_cpu_name()
-    machine = binding.Target.from_default_triple().create_target_machine(
-        cpu=cpu, features=binding.get_host_cpu_features().flatten(), opt=3, reloc="pic", codemodel="small", jit=True
-    )
-    machine.set_asm_verbosity(False)
-    return machine
-
-
 def define_symbol(name: str, address: int) -> None:
     """Let machine code call what lies at an address."""
     _binding().add_symbol(name, address)
@@ -108,13 +112,11 @@ def define_symbol(name: str, address: int) -> None:
 class Code:
     """A compiled module: it lives as long as this object."""
 
-    __slots__ = ("_engine", "_machine", "_module", "text")
+    __slots__ = ("_engine", "_text")
 
-    def __init__(self, engine: Any, module: Any, machine: Any) -> None:
+    def __init__(self, engine: Any, text: str) -> None:
         self._engine = engine
-        self._module = module
-        self._machine = machine
-        self.text = ""
+        self._text = text
 
     def address(self, name: str) -> int:
         """Where a function lies."""
@@ -124,42 +126,137 @@ class Code:
     @property
     def llvm(self) -> str:
         """The optimised text."""
-        return str(self._module)
+        return str(_optimized(self._text, _machine(**_IN_PROCESS)))
 
     @property
     def assembly(self) -> str:
         """The instructions of the machine."""
-        found: str = _target().emit_assembly(_binding().parse_assembly(str(self._module)))
+        machine = _machine(**_IN_FILES)
+        machine.set_asm_verbosity(False)
+        found: str = machine.emit_assembly(_optimized(self._text, machine))
         return found
 
 
-def compile_text(text: str, straight: bool = False) -> Code:
-    """Compile LLVM's text.
+def compile_text(text: str) -> Code:
+    """Compile LLVM's text, or take what an earlier process made of it."""
+    binding = _binding()
+    machine = _machine(**_IN_PROCESS)
+    key = key_of([text, *_circumstances()])
+    code = load(key)
+    if code is None:
+        code = machine.emit_object(_optimized(text, machine))
+        store(key, code)
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return Code(engine, text)
 
-    Much of what LLVM's higher levels do has been done on loops already, or comes to nothing in them.  Loops are written
-    out where the text says so.
 
-    Args:
-        text: it.
-        straight: whether scalar operations that stand side by side may make a vector.
+def object_of(text: str, others: Sequence[str], seen: Sequence[str]) -> bytes:
+    """An object file for C: texts as one module, of which only some functions are seen from outside.
+
+    Raises:
+        LookupError: it calls what C's library does not have, or a function has the name of one that it calls.
     """
     binding = _binding()
-    machine = binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(),
-        features=binding.get_host_cpu_features().flatten(),
-        opt=2,
-        reloc="default",
-        codemodel="jitdefault",
-        jit=True,
-    )
+    machine = _machine(**_IN_FILES)
     module = binding.parse_assembly(text)
-    options = binding.create_pipeline_tuning_options(speed_level=1)
-    options.loop_vectorization = True
-    options.loop_interleaving = True
-    options.slp_vectorization = straight
-    options.loop_unrolling = False
+    for taken in {f.name for f in module.functions} & set(seen):
+        raise LookupError(f"{taken} is the name of a function that it calls")
+    for other in others:
+        module.link_in(binding.parse_assembly(other))
+    _hide(module, seen)
+    _optimize(module, machine, text)
+    module.link_in(binding.parse_assembly(_own_names(module)))
+    _hide(module, seen)
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def _hide(module: Any, seen: Sequence[str]) -> None:
+    """Let only some functions of a module be seen from outside."""
+    for f in module.functions:
+        if not f.is_declaration and f.name not in seen:
+            f.linkage = "internal"
+
+
+_OURS = "bindrune."
+
+
+def _own_names(module: Any) -> str:
+    """Functions that lead from our names for functions of C's library to those."""
+    found: dict[str, str] = {}
+    for f in module.functions:
+        if not f.is_declaration or not f.name.startswith(_OURS):
+            continue
+        name = f.name.removeprefix(_OURS)
+        if not hasattr(ctypes.CDLL(_LIBRARY), name):
+            raise LookupError(f"it calls {name}, which C's library does not have")
+        kind, *others = (str(t) for t in f.global_value_type.elements)
+        given = ", ".join(f"{t} %x{i}" for i, t in enumerate(others))
+        found[f.name] = (
+            f"define {kind} @{f.name}({given}) {{\n  %y = tail call {kind} @{name}({given})\n  ret {kind} %y\n}}"
+        )
+        found[name] = f"declare {kind} @{name}({', '.join(others)})"
+    return "\n".join(found.values())
+
+
+def cpu() -> str:
+    """LLVM's name for the CPU."""
+    return f"{_binding().get_default_triple().partition('-')[0]}, {_binding().get_host_cpu_name()}"
+
+
+_IN_PROCESS: dict[str, Any] = {"reloc": "default", "codemodel": "jitdefault", "jit": True}
+"""Code that may lie anywhere, far from what it calls."""
+
+_IN_FILES: dict[str, Any] = {"reloc": "pic", "codemodel": "small", "jit": False}
+"""Code that a linker puts beside what it calls."""
+
+_LEVEL = 2
+_TRANSFORMED = {"speed_level": 1, "loop_vectorization": True, "loop_interleaving": True, "loop_unrolling": False}
+"""What LLVM's passes do.  Much of what their higher levels do has been done on loops already, or comes to nothing; and
+loops are written out where the text says so."""
+
+_WRITTEN_OUT = "llvm.loop.unroll.full"
+"""Only where there are such loops, scalar operations stand side by side that may make a vector."""
+
+
+def _machine(**where: Any) -> Any:
+    """Generates code for this CPU."""
+    binding = _binding()
+    return binding.Target.from_default_triple().create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=_LEVEL, **where
+    )
+
+
+def _optimized(text: str, machine: Any) -> Any:
+    """A module with the text, after LLVM's passes."""
+    binding = _binding()
+    module = binding.parse_assembly(text)
+    _optimize(module, machine, text)
+    return module
+
+
+def _optimize(module: Any, machine: Any, text: str) -> None:
+    binding = _binding()
+    options = binding.create_pipeline_tuning_options()
+    for name, value in _TRANSFORMED.items():
+        setattr(options, name, value)
+    options.slp_vectorization = _WRITTEN_OUT in text
     builder = binding.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
-    engine = binding.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    return Code(engine, module, machine)
+
+
+@functools.cache
+def _circumstances() -> tuple[str, ...]:
+    """What machine code depends on beside its text."""
+    import llvmlite
+
+    binding = _binding()
+    package = sys.modules[__name__.partition(".")[0]]
+    return (
+        f"bindrune {package.__version__}, llvmlite {llvmlite.__version__}, LLVM {binding.llvm_version_info}",
+        f"NumPy {np.__version__}, {sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')} {sys.version}",
+        f"{binding.get_default_triple()} {binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}",
+        f"{_LEVEL} {_TRANSFORMED} {_IN_PROCESS}",
+    )

@@ -51,7 +51,7 @@ class Memory:
         self.metadata: list[str] = []
         self._lives: dict[Storage, _Life] = {}
         self._spans: dict[Statement, tuple[int, int]] = {}
-        self._together: list[set[Storage]] = []
+        self._together: list[dict[Storage, None]] = []
         self._written: set[Storage] = set()
         self._swapped: dict[Storage, Storage] = {}
         self._count = 0
@@ -64,8 +64,8 @@ class Memory:
 
     # ------------------------------------------------------------------------------------------------------ looking
 
-    def _look(self, block: list[Statement], loops: tuple[Statement, ...], nest: set[Storage] | None) -> None:
-        beside: set[Storage] = set()
+    def _look(self, block: list[Statement], loops: tuple[Statement, ...], nest: dict[Storage, None] | None) -> None:
+        beside: dict[Storage, None] = {}
         self._together.append(beside)
         for s in block:
             self._count += 1
@@ -83,20 +83,20 @@ class Memory:
                 self._swapped[s.first], self._swapped[s.second] = s.second, s.first
             inner = nest
             if nest is None and isinstance(s, For) and not s.ordered:
-                inner = set()
+                inner = {}
                 self._together.append(inner)
             around = (*loops, s) if isinstance(s, (For, While)) else loops
             for part in s.blocks:
                 self._look(part, around, inner)
             self._spans[s] = (start, self._count)
 
-    def _use(self, storage: Storage, loops: tuple[Statement, ...], here: set[Storage]) -> None:
+    def _use(self, storage: Storage, loops: tuple[Statement, ...], here: dict[Storage, None]) -> None:
         life = self._lives.setdefault(storage, _Life())
         if life.first < 0:
             life.first = self._count
         life.last = self._count
         life.loops.append(loops)
-        here.add(storage)
+        here[storage] = None
 
     def private(self, storage: Storage, loop: For) -> bool:
         """Whether only a loop uses a storage."""
@@ -165,13 +165,14 @@ class Memory:
         return self._slots.get(storage, storage)
 
     def _describe(self) -> None:
-        groups = [{self._told_apart(s) for s in group if not in_register(s)} for group in self._together]
+        # In the order of the program: its text must be the same in every process.
+        groups = [dict.fromkeys(self._told_apart(s) for s in group if not in_register(s)) for group in self._together]
         changed = {self._told_apart(s) for s in self._written if not in_register(s)}
         others: dict[Any, set[Any]] = {}
         for group in groups:
-            if group & changed:
+            if group.keys() & changed:
                 for memory in group:
-                    others.setdefault(memory, set()).update(group - {memory})
+                    others.setdefault(memory, set()).update(group.keys() - {memory})
         if not others:
             return
         numbers = iter(range(2, 10_000))

@@ -62,7 +62,7 @@ def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
     made = low.array(dtype, tuple(lengths[label] for label in output))
     if len(views) == 2 and dtype.kind == "f" and all(view.dtype == dtype for view in views):
         groups = _groups(labels, output, lengths)
-        if groups is not None:
+        if groups is not None and low.libraries:
             _multiply(low, groups, labels, views, output, lengths, made)
             return made
     zero = Const(dtype.type(0), dtype)

@@ -20,7 +20,7 @@ from ...graph.graph import Graph, Literal, Node, Value
 from .loops import INTEGER, Affine, Apply, Buffer, Const, Expression, If, Load, Reserve, Storage, Store, affine
 from .lower import Location, Lowering, convert, rule
 from .shaping import BOOL
-from .views import View, whole
+from .views import View, along, whole
 
 __all__ = ["HEADER", "NEVER_EMPTY", "WORD", "Top", "may_be_spent", "pushes", "stack_of"]
 
@@ -93,9 +93,35 @@ def _push(low: Lowering, node: Node, operands: list[Location]) -> Location:
     if isinstance(value, View):
         value.storage.viewers[id(pending), len(pending)] = pending
     pending.append(value)
-    owned = below.owned and node.operands[0] in low.dying
-    if _continues(low, node.results[0], "push"):
-        return Top(below.place, owned, pending)
+    return _ended(low, node, Top(below.place, below.owned and node.operands[0] in low.dying, pending))
+
+
+@rule("spread")
+def _spread(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    """What is to be pushed gets another axis; what lies on the tape is the host's business."""
+    (stack,) = operands
+    assert isinstance(stack, Top)
+    pending = stack.pending or []
+    if stack.place.known is None or any(isinstance(x, Top) for x in pending):
+        return NotImplemented
+    made: list[Location] = []
+    for i, x in enumerate(pending):
+        view = low.view(x)
+        axis = node.params["axis"]
+        shape = (*view.shape[:axis], affine(node.params["size"]), *view.shape[axis:])
+        seen = view.seen([along(n + (n >= axis)) for n in range(len(view.shape))], shape)
+        view.storage.viewers.pop((id(pending), i), None)
+        seen.storage.viewers[id(made), i] = made
+        made.append(seen)
+    return _ended(low, node, Top(stack.place, stack.owned and node.operands[0] in low.dying, made)) if made else stack
+
+
+def _ended(low: Lowering, node: Node, stack: Top) -> Top:
+    """A stack on which no more is pushed: with a frame of what was, unless there is more to come."""
+    pending = stack.pending
+    assert pending is not None
+    if any(_continues(low, node.results[0], name) for name in ("push", "spread")):
+        return stack
     bottom = affine(low.let(Load(low.tape, ()), "b"))
     cursor = bottom
     starts: list[Affine] = []
@@ -109,10 +135,10 @@ def _push(low: Lowering, node: Node, operands: list[Location]) -> Location:
         if isinstance(x, View):
             x.storage.viewers.pop((id(pending), i), None)
     header = on_tape(INTEGER, (affine(2),), cursor)
-    low.do(Store(header.buffer, (affine(0),), below.place))
+    low.do(Store(header.buffer, (affine(0),), stack.place))
     low.do(Store(header.buffer, (affine(1),), cursor - bottom))
     low.do(Store(low.tape, (), top))
-    return Top(top, owned)
+    return Top(top, stack.owned)
 
 
 def _shape(low: Lowering, x: Location) -> tuple[Affine, ...]:

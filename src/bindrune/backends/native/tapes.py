@@ -50,6 +50,7 @@ class _Taped(Stack):
         start = self.cursor - (size + WORD - 1) // WORD * WORD
         found = self.tape[start : start + size].view(dtype).reshape(type.shape).copy()
         below, frame = self.tape[self.place - HEADER : self.place].view(np.int64)
+        assert start >= self.place - HEADER - frame, "values are taken off as they were put on"
         if start == self.place - HEADER - frame:
             rest = stack_at(self.tape, int(below))
         else:
