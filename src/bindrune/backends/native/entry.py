@@ -5,8 +5,9 @@ compiled for, it makes the results, runs the program and hands them over, in som
 not (another layout, a subclass, an integer that is too long), it has done nothing and returns None.  Where the program
 has stopped it asks the host what to do.
 
-The function is the same for every program, and compiled once; what it must know of one is in a table of words.  It is
-bound to a pair: whom it asks when the program stops, and the table.
+The function is the same for every program, and compiled once, as it stands, for LLVM's passes would gain nothing.  What
+it must know of a program is in a table of words.  It is bound to a pair: whom it asks when the program stops, and the
+table.
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ class _Function:
         self._count = 0
 
     def __str__(self) -> str:
-        return "\n".join([f"define {self.head} {{", *self.lines, "}"])
+        return "\n".join([f"define {self.head} #0 {{", *self.lines, "}"])
 
     def value(self, text: str) -> str:
         self._count += 1
@@ -258,7 +259,8 @@ def _text() -> str:
         '@format = private constant [4 x i8] c"LLO\\00"',
     ]
     functions = (_content(), _room(), _boxed(), _WORKSPACES, _enter())
-    return "\n".join([*declared, *map(str, functions), '!0 = !{!"branch_weights", i32 1000, i32 1}'])
+    said = ("attributes #0 = { nounwind noinline optnone }", '!0 = !{!"branch_weights", i32 1000, i32 1}')
+    return "\n".join([*declared, *map(str, functions), *said])
 
 
 def _content() -> _Function:
@@ -331,7 +333,7 @@ _WORKSPACES = f"""
 declare ptr @calloc(i64, i64)
 declare void @free(ptr)
 
-define internal ptr @take_workspace(ptr %table) {{
+define internal ptr @take_workspace(ptr %table) #0 {{
   %place = getelementptr i64, ptr %table, i64 {_WORKSPACE}
   %had = atomicrmw xchg ptr %place, ptr null acq_rel
   %none = icmp eq ptr %had, null
@@ -353,7 +355,7 @@ make:
   ret ptr %made
 }}
 
-define internal void @give_workspace(ptr %table, ptr %work) {{
+define internal void @give_workspace(ptr %table, ptr %work) #0 {{
   %place = getelementptr i64, ptr %table, i64 {_WORKSPACE}
   %had = atomicrmw xchg ptr %place, ptr %work acq_rel
   %none = icmp eq ptr %had, null
