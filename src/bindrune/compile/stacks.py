@@ -109,6 +109,34 @@ class _Pop(Structured):
         return batch_results(handler, evaluate(self, [stack], {"type": lane_type(params["type"], handler.size)}))
 
 
+class _Merge(Structured):
+    """``merge(a, b)``: the stack of sums."""
+
+    __slots__ = ()
+
+    def run(self, *values: Any, **params: Any) -> tuple[Any, ...]:
+        return (values[0] + values[1],)
+
+    def staged(self, values: Sequence[Value], params: dict[str, Any]) -> tuple[Any, dict[str, Any], Sequence[Type]]:
+        return self, params, [STACK_TYPE]
+
+    def answer_forward(self, handler: Forward, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+        values, tangents = handler.open(operands)
+        moving = evaluate(self, [ZEROS if t is None else t for t in tangents], params)
+        return push_results(handler, evaluate(self, values, params), moving)
+
+    def answer_reverse(self, handler: Reverse, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+        values, marks = handler.open(operands)
+        known = followed(marks)
+        specs = [spec_of(values[0])] * len(known)
+        return record_results(handler, evaluate(self, values, params), known, specs, lambda cts: [cts[0]] * len(known))
+
+    def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+        values, flags = handler.open(operands)
+        whole = [v if f else to_lanes(v, handler.size) for v, f in zip(values, flags, strict=True)]
+        return batch_results(handler, evaluate(self, whole, params))
+
+
 class _Spread(Structured):
     """``spread(stack; size, axis)``: a stack of arrays that all lanes share, with an axis for lanes."""
 
@@ -161,6 +189,7 @@ class _Gather(_Spread):
 
 push = _Push("push")
 pop = _Pop("pop")
+merge = _Merge("merge")
 spread = _Spread("spread")
 gather = _Gather("gather")
 

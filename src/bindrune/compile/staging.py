@@ -21,7 +21,7 @@ from ..core import protocol
 from ..core.array import Array, is_scalar
 from ..core.errors import user_line
 from ..core.handler import HOST, Handler, constant
-from ..core.operation import Binary, Elementwise, Op, Structured, Unary, Write
+from ..core.operation import Binary, Elementwise, Op, Structured, Unary, Write, registry
 from ..core.stack import STACK
 from ..graph.dims import Dim, Length, Unstageable, difference, dims_in, hooks, is_open, linear, values_in
 from ..graph.graph import ARRAY, NUMBER, PYTHON, STACK_TYPE, Graph, Literal, Node, Type, Value, rename, type_of
@@ -171,6 +171,10 @@ class Staging(Handler):
 
     def binary(self, op: Binary, a: Any, b: Any) -> Array:
         values = (self.take(a), self.take(b))
+        if values[0].dtype == STACK:
+            # Cotangents of a stack that two have taken from.
+            (total,) = self.apply(registry["merge"], (a, b), {})
+            return total  # type: ignore[no-any-return]
         if values[0].form == values[1].form == PYTHON:
             op = of_python.get(op, op)
         types = infer(op, (values[0].type, values[1].type), {})

@@ -4,13 +4,17 @@ The loop is one operation.  Going forward it keeps a few states; the backward pa
 each time running from the nearest state kept to the step it needs, and keeping states on the way as room gets free.
 Which states to keep follows the binomial schedule, which needs the fewest evaluations for a given number of states
 (Griewank and Walther, Algorithm 799, ACM TOMS 2000).  With log2(n) of them each step runs at most about log2(n) times.
+
+Where a program is being staged the schedule must be one of loops: loops within loops, each a checkpoint of the next.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import comb
+from math import ceil, comb
 from typing import Any
 
 import numpy as np
@@ -20,8 +24,11 @@ from ..core.array import Array
 from ..core.errors import for_users
 from ..core.handler import constant, evaluate, paused_below
 from ..core.operation import Structured, is_differentiable, spec_of
+from ..lift.stager import current
 from .batch import Batch
+from .checkpoint import checkpoint
 from .closures import Captured
+from .control import fori_loop
 from .forward import Forward
 from .programs import (
     LaneAxis,
@@ -216,6 +223,38 @@ class _LoopOperation(Structured):
 _operation = _LoopOperation("checkpoint_loop")
 
 
+def nested_loops(steps: int, states: int) -> tuple[int, int]:
+    """How deep to nest loops that together make so many steps, and how many steps each makes.
+
+    Every loop keeps a state for each of its steps, and runs once more for each loop around it: as few as may be.
+    """
+    depth = 1
+    while True:
+        width = max(ceil(steps ** (1 / depth)), _NARROW)
+        if depth * width <= states or width == _NARROW:
+            return depth, width
+        depth += 1
+
+
+_NARROW = 5
+"""The fewest steps of a loop: shorter ones are written out, and would have to be so many that they keep no less."""
+
+
+def _nested(body: Callable[[int, Any], Any], n: int, state: Any, depth: int, width: int) -> Any:
+    """`checkpoint_loop` as loops within loops."""
+
+    def run(level: int, first: Any, state: Any) -> Any:
+        """Up to ``width ** level`` steps, beginning with the first."""
+        if not level:
+            return body(first, state)
+        part = width ** (level - 1)
+        inner = checkpoint(functools.partial(run, level - 1))
+        count = min(width, -(-n // part)) if level == depth else np.minimum(width, (n - first + part - 1) // part)
+        return fori_loop(0, count, lambda k, state: inner(first + k * part, state), state)
+
+    return run(depth, 0, state)
+
+
 @for_users
 def checkpoint_loop(body: Callable[[int, Any], Any], n: int, state: Any, states: int | None = None) -> Any:
     """The state after n steps of a loop, whose gradient keeps few of the states between.
@@ -225,7 +264,8 @@ def checkpoint_loop(body: Callable[[int, Any], Any], n: int, state: Any, states:
             it captures is differentiated too.
         n: the number of steps.
         state: the first state, an array or a tree of them; it is left as it is.
-        states: how many states to keep at a time, the first included; about log2(n) by default.
+        states: how many states to keep at a time, the first included; about log2(n) by default, and twice as many under
+            `jit`.
 
     Returns:
         The last state.
@@ -240,6 +280,10 @@ def checkpoint_loop(body: Callable[[int, Any], Any], n: int, state: Any, states:
     """
     if states is not None and states < 1:
         raise ValueError(f"br.checkpoint_loop: states={states}, but at least one state must be kept")
+    n = operator.index(n)
+    if current.get() is not None:
+        depth, width = nested_loops(n, 2 * n.bit_length() if states is None else states)
+        return _nested(body, n, state, depth, width)
     leaves, structure = trees.flatten(state)
 
     def step(body: Any, cells: list[Any]) -> list[Any]:

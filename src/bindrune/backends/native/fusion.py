@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from .instructions import LIBRARY
 from .loops import (
     Affine,
     Allocate,
+    Apply,
     Buffer,
     Check,
     For,
@@ -29,7 +31,8 @@ from .loops import (
     affine,
     nonnegative,
 )
-from .rewriting import Access, Rewriter, accesses, variables, views
+from .mathematics import KERNELS
+from .rewriting import Access, Rewriter, accesses, expressions, variables, views
 
 __all__ = ["fuse", "same_step"]
 
@@ -41,6 +44,9 @@ _LARGEST = 160
 
 _ROW = 16
 """The steps of inner loops that make up for what beside them is done one by one."""
+
+_LONG_ROW = 512
+"""The same where that is an exponential or another such function."""
 
 _TAPE = "tape"
 
@@ -272,8 +278,19 @@ def _balanced(a: For, b: For) -> bool:
     inner_a, inner_b = _inner_steps(a.body), _inner_steps(b.body)
     if (inner_a is None) == (inner_b is None):
         return True
-    steps = inner_b if inner_a is None else inner_a
-    return steps is not None and steps >= _ROW
+    steps, beside = (inner_b, a) if inner_a is None else (inner_a, b)
+    return steps is not None and steps >= (_LONG_ROW if _is_elaborate(beside) else _ROW)
+
+
+def _is_elaborate(s: For) -> bool:
+    """Whether a loop computes functions that many elements at a time take little more for than one."""
+    found = [x for inner in s.body for x in expressions(inner)]
+    for x in found:
+        if isinstance(x, Apply):
+            if x.name in KERNELS or x.name in LIBRARY:
+                return True
+            found += x.arguments
+    return False
 
 
 def _inner_steps(block: Iterable[Statement]) -> int | None:

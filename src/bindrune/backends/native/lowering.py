@@ -8,6 +8,7 @@ import operator
 from ...graph.graph import Graph
 from . import composed, control, indexing, products, reductions, shaping, stacks  # noqa: F401  (they enter their rules)
 from .fusion import fuse
+from .jamming import jam
 from .loops import Program
 from .lower import Lowering
 from .packing import pack
@@ -26,6 +27,6 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
     program = lowering.program
-    for arrange in (fuse, pack, simplify, split):
+    for arrange in (fuse, pack, jam, simplify, split):
         arrange(program)
     return program

@@ -43,19 +43,19 @@ class Rewriter:
 
     def __init__(
         self,
-        mapping: dict[Variable, Affine] | None = None,
+        mapping: dict[Variable, Any] | None = None,
         element: Callable[[Buffer, tuple[Affine, ...]], tuple[Buffer, tuple[Affine, ...]]] | None = None,
     ) -> None:
-        self._mapping = mapping or {}
+        self.mapping = mapping or {}
         self._element = element
 
     def affine(self, x: Affine) -> Affine:
         """An affine expression, rewritten."""
-        if not any(v in self._mapping for v, _ in x.terms):
+        if not any(v in self.mapping for v, _ in x.terms):
             return x
         found = affine(x.offset)
         for v, factor in x.terms:
-            found = found + self._mapping.get(v, affine(v)) * factor
+            found = found + self.mapping.get(v, affine(v)) * factor
         return found
 
     def expression(self, x: Expression) -> Expression:
@@ -65,7 +65,8 @@ class Rewriter:
         if isinstance(x, Const):
             return x
         if isinstance(x, Variable):
-            return self._mapping.get(x, x)
+            found: Expression = self.mapping.get(x, x)
+            return found
         if isinstance(x, Load):
             return Load(*self.place(x.buffer, x.index))
         assert isinstance(x, Apply)

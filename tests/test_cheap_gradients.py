@@ -1,0 +1,238 @@
+"""Gradients of loops that read and write arrays: right, and at the cost of the elements that are touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bindrune as br
+from bindrune.graph.graph import Graph, Node
+from bindrune.transforms.loops import nested_loops
+
+X = np.linspace(0.3, 1.4, 6)
+
+
+def cholesky(a):
+    n = len(a)
+    factor = np.zeros((n, n))
+    for j in range(n):
+        factor[j, j] = np.sqrt(a[j, j] - factor[j, :j] @ factor[j, :j])
+        factor[j + 1 :, j] = (a[j + 1 :, j] - factor[j + 1 :, :j] @ factor[j, :j]) / factor[j, j]
+    return np.sum(np.sin(factor))
+
+
+def crout(a):
+    n = len(a)
+    factors = np.zeros((n, n))
+    for k in range(n):
+        factors[k, k:] = a[k, k:] - factors[k, :k] @ factors[:k, k:]
+        factors[k + 1 :, k] = (a[k + 1 :, k] - factors[k + 1 :, :k] @ factors[:k, k]) / factors[k, k]
+    return np.sum(factors**2)
+
+
+def overwritten_twice(x):
+    u = x.copy()
+    for i in range(len(x) - 1):
+        u[i:] = np.sin(u[i:]) * x[i]
+        u[: i + 1] *= u[: i + 1]
+        u[1:] = u[:-1] * u[1:]
+    return np.sum(u * x)
+
+
+def scattered(x):
+    u = np.outer(x, x)
+    places = np.array([0, 2, 2, 1])
+    for i in range(len(x)):
+        v = u[1:] * u[:-1]
+        u[places, i] = v[0, :4] * x[i]
+        np.add.at(u, (places, 0), v[1, :4] * u[places, 1])
+    return np.sum(u)
+
+
+def two_arrays(x):
+    u, v = x.copy(), x[::-1].copy()
+    for i in range(1, len(x)):
+        u[i:] = u[i:] * v[: len(x) - i]
+        v[:i] = np.cos(v[:i]) * u[len(x) - i :]
+    return np.sum(u * v)
+
+
+def until_small(x):
+    u = x.copy()
+    while np.sum(u) > 0.5:
+        u[1:] = u[1:] * u[:-1]
+        u[0] = 0.7 * u[0]
+    return np.sum(u * x)
+
+
+def read_afterwards(x):
+    u = x.copy()
+    for i in range(5, len(x) + 5):
+        u[1:] = np.tanh(u[1:] * u[:-1]) + i
+    w = u * u
+    u[:] = 0.0
+    return np.sum(w) + np.sum(u)
+
+
+MATRIX = np.eye(6) * 3 + np.sin(np.arange(36.0)).reshape(6, 6) @ np.sin(np.arange(36.0)).reshape(6, 6).T / 6
+PROGRAMS = [
+    (cholesky, MATRIX), (crout, MATRIX), (overwritten_twice, X), (scattered, X), (two_arrays, X), (until_small, X),
+    (read_afterwards, X),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "native"])
+@pytest.mark.parametrize(("f", "x"), PROGRAMS, ids=[f.__name__ for f, _ in PROGRAMS])
+def test_rewound_arrays(f: Callable[..., Any], x: Any, backend: str) -> None:
+    v = np.cos(np.arange(x.size)).reshape(x.shape)
+    expected, before = br.value_and_grad(f)(x), x.copy()
+    second = br.hvp(f, (x,), (v,))
+    staged = br.jit(f, backend=backend)
+    for found in (br.jit(br.value_and_grad(f), backend=backend)(x), br.value_and_grad(staged)(x)):
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-11)
+    for found in (
+        br.jit(lambda x: br.hvp(f, (x,), (v,)), backend=backend)(x),
+        br.jit(br.grad(lambda x: np.sum(v * br.grad(f)(x))), backend=backend)(x),
+    ):
+        np.testing.assert_allclose(found, second, rtol=1e-8, atol=1e-9)
+    batch = np.stack([x, 1.05 * x])
+    found = br.jit(br.vmap(br.grad(f)), backend=backend)(batch)
+    np.testing.assert_allclose(found, [br.grad(f)(lane) for lane in batch], rtol=1e-9, atol=1e-11)
+    np.testing.assert_array_equal(x, before)
+
+
+def nodes_in_loops(graph: Graph, inside: bool = False) -> Iterator[Node]:
+    for node in graph.nodes:
+        if inside:
+            yield node
+        for region in node.regions.values():
+            yield from nodes_in_loops(region, inside or node.op.name in ("loop", "while_"))
+
+
+@pytest.mark.parametrize("f", [cholesky, crout])
+def test_no_slice_is_kept(f: Callable[..., Any]) -> None:
+    graph = br.make_graph(br.grad(f))(np.eye(50))
+    pushed = [node.operands[1] for node in nodes_in_loops(graph) if node.op.name == "push"]
+    assert pushed
+    assert all(value.ndim < 2 for value in pushed)
+
+
+def relaxed(u, f):
+    u = u.copy()
+    for _ in range(6):
+        for i in range(1, len(u) - 1):
+            for j in range(1, len(u) - 1):
+                u[i, j] = 0.25 * (u[i - 1, j] + u[i + 1, j] + u[i, j - 1] + u[i, j + 1] - f[i, j] * u[i, j])
+    return np.sum(u**2)
+
+
+def chosen(u, f):
+    u = u.copy()
+    for i in range(1, len(u)):
+        if u[i, 0] > f[i, 1]:
+            u[i, 0] = u[i - 1, 0] * f[i, 0] * f[0, 0]
+        else:
+            u[i, 0] = np.sin(u[i - 1, 1]) * f[i, 1]
+    return np.sum(u**2)
+
+
+@pytest.mark.parametrize("f", [relaxed, chosen])
+def test_no_whole_array_in_a_step(f: Callable[..., Any]) -> None:
+    """Reads and writes of elements go back as reads and writes of elements."""
+    u, g = np.random.default_rng(0).normal(size=(2, 12, 12))
+    graph = br.make_graph(br.grad(f, (0, 1)))(u, g)
+    element_by_element = {"setitem", "add_at", "loop", "branch"}
+    for node in nodes_in_loops(graph):
+        assert node.op.name in element_by_element or not any(v.shape == (12, 12) for v in node.results), node.op
+        assert node.op.name != "push" or not node.operands[1].shape
+    for found, expected in zip(br.jit(br.grad(f, (0, 1)))(u, g), br.grad(f, (0, 1))(u, g), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_checkpoints_in_compiled_loops() -> None:
+    def step(x: Any) -> Any:
+        for _ in range(3):
+            x = np.sin(x) * 1.1 + 0.1 * x[::-1]
+        return x
+
+    def few(n: int, states: int | None = None) -> Callable[..., Any]:
+        return lambda x: np.sum(br.checkpoint_loop(lambda i, x: step(x) * (1 + 0.01 * i), n, x, states))
+
+    def plain(n: int) -> Callable[..., Any]:
+        def run(x: Any) -> Any:
+            for i in range(n):
+                x = step(x) * (1 + 0.01 * i)
+            return np.sum(x)
+
+        return run
+
+    for n in (1, 7, 30, 100):
+        expected = br.grad(plain(n))(X)
+        for states in (None, 1, 2 * round(n**0.5), n):
+            compiled = br.jit(br.grad(few(n, states)))
+            np.testing.assert_allclose(compiled(X), expected, rtol=1e-9)
+            assert not compiled.stats().eager
+
+
+def test_schedules_of_nested_loops() -> None:
+    for n in (1, 5, 100, 10**3, 10**6):
+        for states in (1, 2 * n.bit_length(), 2 * round(n**0.5) + 2, n):
+            depth, width = nested_loops(n, states)
+            assert width**depth >= n
+            assert depth * width <= max(states, 5 * (n.bit_length() / 2 + 1))
+        assert nested_loops(n, n)[0] == 1 or n < 5
+        assert nested_loops(n, 2 * round(n**0.5) + 2)[0] <= 2
+
+
+def test_integers_of_pythons_stay_exact() -> None:
+    def factorial(n: int) -> int:
+        product = 1
+        for i in range(1, n + 1):
+            product *= i
+        return product
+
+    def fibonacci(n: int) -> int:
+        a, b = 0, 1
+        for _ in range(n):
+            a, b = b, a + b
+        return a
+
+    for f in (factorial, fibonacci, lambda n: n**n, lambda n: (3 * n + 1) * n, lambda n: int(1.5e18 * n)):
+        compiled = br.jit(f, backend="native")
+        for n in (5, 20, 21, 70, 200):
+            assert compiled(n) == f(n)
+    for big in (2**62, -(2**62), 2**63 - 1, 2**64, 10**30):
+        assert br.jit(lambda x: x + 1, backend="native")(big) == big + 1
+    with pytest.raises(ValueError, match="NaN"):
+        br.jit(lambda x: int(x), backend="native")(float("nan"))
+
+
+def test_a_compiled_function_hands_its_tape_on() -> None:
+    def f(x: Any, n: int) -> Any:
+        y = np.zeros(len(x))
+        for i in range(n):
+            for k in range(len(x)):
+                y[k] = np.sin(y[k] + x[k]) * x[(k + i) % len(x)]
+        return np.sum(y)
+
+    compiled = br.jit(f, backend="native")
+    expected = br.grad(f)(X, 9)
+    value, pull = br.vjp(lambda x: compiled(x, 9), X)
+    np.testing.assert_allclose(value, f(X, 9))
+    for by in (1.0, 2.0, -1.0):  # a pullback may be used again
+        np.testing.assert_allclose(pull(by)[0], by * expected, rtol=1e-12)
+
+    def twice(g: Callable[..., Any]) -> Callable[..., Any]:
+        def run(x: Any) -> Any:
+            _, pull = br.vjp(lambda x: g(x, 9), x)
+            return np.sum(pull(1.0)[0] ** 2 + pull(2.0)[0])
+
+        return run
+
+    np.testing.assert_allclose(br.grad(twice(compiled))(X), br.grad(twice(f))(X), rtol=1e-10)
+    np.testing.assert_allclose(br.jacrev(lambda x: compiled(x, 9) * x)(X), br.jacrev(lambda x: f(x, 9) * x)(X))
+    np.testing.assert_allclose(br.hessian(compiled)(X, 9), br.hessian(f)(X, 9), rtol=1e-9, atol=1e-12)
