@@ -392,6 +392,9 @@ class Function:
 _SHORT, _LARGEST = 8, 256
 """Loops of fewer steps are written out, unless that makes more statements."""
 
+_FEW = 128
+"""Loops of no more steps are written out when they are vectorised, if there is little in them."""
+
 STEP_BY_STEP = "vectorize.enable"
 """What LLVM is told of a loop that is to stay as it is."""
 
@@ -400,8 +403,10 @@ def _advice(s: For) -> str:
     """What LLVM should do with a loop: write out short ones, and of the others vectorise the inner ones only."""
     if _is_short(s):
         return "unroll.full"
-    outer = any(isinstance(loop, For) and not _is_short(loop) for loop in s.body)
-    return STEP_BY_STEP if outer else ""
+    if any(isinstance(loop, For) and not _is_short(loop) for loop in s.body):
+        return STEP_BY_STEP
+    few = s.extent.known is not None and s.extent.known <= _FEW and not s.ordered
+    return "vectorize.followup_vectorized" if few and len(s.body) <= _SHORT else ""
 
 
 def _is_short(s: For) -> bool:

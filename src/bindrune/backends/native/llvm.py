@@ -61,6 +61,10 @@ _FIRST = 20_000
 """The number of the first metadata about loops."""
 
 
+_WITH = {"vectorize.enable": ", i1 false", "vectorize.followup_vectorized": ', !{!"llvm.loop.unroll.enable"}'}
+"""What belongs to some of the things that are said of loops."""
+
+
 class Module:
     """The text of a program, as it is written.
 
@@ -89,8 +93,7 @@ class Module:
         """What is said of a loop, and that the loads and stores of a group are independent of other steps'."""
         said = []
         if kind:
-            flag = ", i1 false" if kind == "vectorize.enable" else ""
-            said.append(self._described(f'!{{!"llvm.loop.{kind}"{flag}}}'))
+            said.append(self._described(f'!{{!"llvm.loop.{kind}"{_WITH.get(kind, "")}}}'))
         if group:
             said.append(self._described(f'!{{!"llvm.loop.parallel_accesses", {group}}}'))
         if not said:
