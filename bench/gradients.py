@@ -7,7 +7,7 @@ Memory, ours: the working memory of the machine code (its arena and the tape bet
 and the most that Python and NumPy held during a call, which is its results.  JAX's: what XLA says of its program,
 temporary memory and results.  First calls stage and compile.
 
-    python bench/gradients.py [--small] [--only NAME]
+    python bench/gradients.py [--small] [--only NAME] [--plot FILE]
 """
 
 from measure import begin, medians, peak, verdict  # isort: skip  (it chooses the number of threads)
@@ -178,13 +178,40 @@ def growth(work: Work, rows: Sequence[Row]) -> str:
     return f"{'':6}grows with the size to the power of: {', '.join(parts)}"
 
 
+def draw(measured: Sequence[tuple[Work, Sequence[Row]]], path: str) -> None:
+    """Plot the time of gradients against the size of their problems, ours and JAX's."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(2, math.ceil(len(measured) / 2), figsize=(3 * math.ceil(len(measured) / 2), 6))
+    for axes, (work, rows) in zip(panels.flat, measured, strict=False):
+        for name, style, told in (
+            ("JAX derivative", "C1s--", "JAX, gradient"),
+            ("derivative", "C0o-", "bindrune, gradient"),
+            ("function", "C0.:", "bindrune, function"),
+        ):
+            known = [(row.size, 1e3 * row.times[name]) for row in rows if name in row.times]
+            if known:
+                axes.loglog(*zip(*known, strict=True), style, label=told)
+        axes.set(title=work.name, xlabel="size", ylabel="ms")
+    for axes in panels.flat[len(measured) :]:
+        axes.axis("off")
+    panels.flat[0].legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path)
+
+
 def main() -> int:
     """Measure everything and print one table."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--small", action="store_true", help="small sizes only")
     options.add_argument("--only", default="", help="works whose name contains this")
+    options.add_argument("--plot", default="", help="a file for a plot of cost against size")
     chosen = options.parse_args()
     begin()
+    measured: list[tuple[Work, list[Row]]] = []
     print("memory in KiB, first calls of the derivative in seconds, host: operations left to NumPy\n" + HEAD)
     failed = 0
     for work in all_works():
@@ -204,7 +231,10 @@ def main() -> int:
             slowest = max(row.times.get("JAX derivative", 0.0), math.inf if "JAX function" not in row.times else 0.0)
             print(line(work, row), flush=True)
         if len(rows) > 1:
+            measured.append((work, rows))
             print(growth(work, rows), flush=True)
+    if chosen.plot and measured:
+        draw(measured, chosen.plot)
     return 1 if failed else 0
 
 

@@ -345,7 +345,7 @@ def test_a_result_of_another_type_is_found(graph: Graph, data: st.DataObject):
         value.form = NUMBER if value.form == PYTHON else value.form
     else:
         value.shape, value.form = (*value.shape, 3), "array"
-    refused(changed, r"(result|carry|output|value|operand) \d has the type|cannot be performed")
+    refused(changed, r"(result|carry|output|value|operand) \d has the type|whether to go on|cannot be performed")
 
 
 @ordinary
@@ -358,3 +358,12 @@ def test_a_missing_operand_is_found(graph: Graph, data: st.DataObject):
     short = Node(chosen.op, chosen.operands[:-1], chosen.params, chosen.results)
     nodes = [short if n is chosen else n for n in target.nodes]
     refused(with_nodes(graph, target, nodes), "and is given 1|there are \\d values|there are \\d operands|'carries' is")
+
+
+def test_graphs_are_immutable():
+    graph = br.make_graph(lambda x: np.sin(x) + 1)(1.0)
+    for thing, name in ((graph, "nodes"), (graph, "outputs"), (graph.nodes[0], "operands"), (graph.nodes[0], "op")):
+        with pytest.raises(AttributeError, match="immutable"):
+            setattr(thing, name, ())
+    with pytest.raises(TypeError):
+        graph.nodes[0].params["axis"] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import traceback
 import types
 from collections import OrderedDict, namedtuple
@@ -850,6 +851,42 @@ def test_explain_tells_what_becomes_of_each_line():
     assert f":{first + 6}, in f: guarded" in text
 
 
+def test_explain_goes_by_lines_and_says_what_to_do():
+    def f(x, names, n):
+        y = x[:1]
+        for i in range(6):
+            y = np.concatenate([y, x[i : i + 1]])
+        if x.sum() > 0:
+            z = np.ones(3)
+        else:
+            z = np.ones(2)
+        while y[0] > 1:
+            y = y / 2
+        assert y[0] > -100
+        return y, z, names[n]
+
+    first = f.__code__.co_firstlineno
+    told = br.jit(f).explain(np.ones(8), ("a", "b"), 1).splitlines()[1:]
+    lines = [int(re.search(r":(\d+)", line)[1]) - first for line in told]
+    assert lines == sorted(lines)
+    by_line = {n: [line for m, line in zip(lines, told, strict=True) if m == n] for n in lines}
+    assert by_line[2][0].endswith("changes its shape from (1,) to (2,). Write into an array of the largest shape.")
+    assert any("the variable 'z' changes its shape" in line for line in by_line[4])
+    assert "while: staged as a loop" in by_line[8][0]
+    assert "an error: raised when the program runs" in by_line[10][0]
+    assert "guarded; calls with another value than 1 stage again" in by_line[11][0]
+
+
+def test_explain_of_what_cannot_be_staged():
+    def f(x):
+        return np.asarray(memoryview(x)).sum()
+
+    told = br.jit(f).explain(np.ones(3))
+    assert "runs as plain Python, because" in told
+    assert "TypeError: memoryview" in told
+    assert f"test_jit.py:{f.__code__.co_firstlineno}" in told
+
+
 def test_it_keeps_name_signature_and_docstring():
     def f(x, *, scale=2):
         """Scales."""
@@ -1030,3 +1067,30 @@ def test_attributes_of_modules():
     close(f(X), 3 * X)
     close(f(X), 3 * X)
     assert module.calls == 3
+
+
+@pytest.mark.filterwarnings("error", "ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize(
+    ("f", "argument"),
+    [
+        (lambda x: x.sum(), np.ma.array([1.0, 2.0], mask=[False, True])),
+        (lambda x: x * x, np.matrix([[1.0, 2.0], [3.0, 4.0]])),
+        (lambda x: x + np.timedelta64(1, "D"), np.array(["2020-01-01"], dtype="M8[D]")),
+        (lambda x: x["a"] * 2, np.array([(1.0, 2)], dtype=[("a", float), ("b", int)])),
+        (lambda x: x == "a", np.array(["a", "b"])),
+        (lambda x: x + x, np.array([1, "a"], dtype=object)),
+    ],
+)
+def test_arrays_that_no_program_works_on(f, argument):
+    g = br.jit(f)
+    for _ in range(2):
+        found, expected = g(argument), f(argument)
+        assert type(found) is type(expected)
+        assert np.array_equal(found, expected)
+    assert (g.stats().stagings, g.stats().eager) == (0, 2)
+    assert "runs as plain Python" in g.explain(argument)
+
+
+def test_a_backend_that_is_not_there():
+    with pytest.raises(ValueError, match="no backend 'gpu'; there are interpreter, native"):
+        br.jit(lambda x: x, backend="gpu")

@@ -146,9 +146,17 @@ def one_sided_variable(x):
     return x
 
 
+def bound_behind_and(x):
+    i = 0.0
+    if x > 0 and (i := x * 7) > 3:
+        x = x * i
+    y = x < -1 or (i := i + 1) > 1
+    return x + i * y
+
+
 PROGRAMS = [
-    absolute, three_ways, nested, doubling, newton, breaking, searching, loop_with_else, writing, writing_in_a_loop,
-    conditional_expression, logic, through_a_helper, items_and_attributes, one_sided_variable,
+    absolute, bound_behind_and, three_ways, nested, doubling, newton, breaking, searching, loop_with_else, writing,
+    writing_in_a_loop, conditional_expression, logic, through_a_helper, items_and_attributes, one_sided_variable,
     lambda x: x if x > 0 else -x,
 ]  # fmt: skip
 

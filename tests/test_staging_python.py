@@ -804,6 +804,76 @@ def test_try_that_returns():
     check(f, (1.0,), (-1.0,))
 
 
+class RefusedError(Exception):
+    def __init__(self, value, whole):
+        super().__init__(value)
+        self.whole = whole
+
+
+def test_errors_show_what_was_computed_for_them():
+    def f(x, t):
+        if t < 0:
+            raise ValueError(f"t is {t}, x begins with {x[0]:.3f} and its sum is {x.sum():.3f}")
+        if x[0] > 100:
+            raise RefusedError(x[1] * 2, whole=x)
+        for v in x:
+            if v > 50:
+                raise KeyError(f"{v + 1} is too large")
+        return x**t
+
+    x = np.arange(1.0, 7.0)
+    for backend in ("interpreter", "native"):
+        g = br.jit(f, backend=backend)
+        close(g(x, 2.0), f(x, 2.0))
+        for arguments in ((x, -1.0), (x * 200, 2.0), (x * 20, 1.0)):
+            with pytest.raises(Exception) as expected:  # noqa: PT011
+                f(*arguments)
+            with pytest.raises(type(expected.value)) as found:
+                g(*arguments)
+            assert str(found.value) == str(expected.value)
+            same(vars(found.value), vars(expected.value))
+        close(g(x * 2, 2.0), f(x * 2, 2.0))
+
+
+def test_a_side_prints_before_it_raises(capsys):
+    def f(x):
+        if x < 0:
+            print("about to fail with", x)
+            raise ValueError("negative")
+        return x
+
+    g = br.jit(f)
+    assert g(1.0) == 1.0
+    with pytest.raises(ValueError, match="negative"):
+        g(-2.0)
+    assert capsys.readouterr().out == "about to fail with -2.0\n"
+
+
+def test_messages_of_assertions_are_made_where_they_fail():
+    def f(x, n):
+        assert n < 3, f"{x[n]} at {n}"
+        assert x[0] > 0, 1 / x[1]
+        return x * n
+
+    g = check(f, (np.arange(1.0, 4.0), 2))
+    with pytest.raises(AssertionError, match=r"^4\.0 at 3"):
+        g(np.arange(1.0, 8.0), 3)
+    with pytest.raises(AssertionError, match=r"0\.5"):
+        g(np.array([-1.0, 2.0, 3.0]), 1)
+
+
+def test_an_error_that_is_handled_shows_values():
+    def f(x):
+        try:
+            if x[0] < 0:
+                raise ValueError(f"{x[1]:.2f}")
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    check(f, (np.ones(3),), (-np.ones(3),), (np.array([-1.0, 7.0]),), stagings=None)
+
+
 def test_assert():
     def f(x):
         assert x > 0, f"{x} is not positive, {x:+.1f}"

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from . import random, tree
     from .backends.native.export import export
     from .compile.interface import (
+        Dynamic,
         ShapeDtype,
         cost,
         disable_jit,
@@ -83,6 +84,7 @@ __all__ = [
     "BatchSizeError",
     "BindruneError",
     "CotangentError",
+    "Dynamic",
     "EscapedValueError",
     "ExportError",
     "GradientCheckError",
@@ -170,7 +172,7 @@ __version__ = "0.1.0"
 
 
 _COMPILED = frozenset(
-    "ShapeDtype cost disable_jit eval_shape io_callback jit make_graph progress pure_callback".split()
+    "Dynamic ShapeDtype cost disable_jit eval_shape io_callback jit make_graph progress pure_callback".split()
 )
 """What is defined where functions are staged, which is imported when it is first asked for."""
 

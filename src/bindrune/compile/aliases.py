@@ -19,7 +19,6 @@ import numpy as np
 
 from ..core import trees
 from ..core.array import Array
-from ..core.errors import user_line
 from ..core.handler import HOST
 from ..graph.dims import Unstageable
 from ..graph.graph import ARRAY
@@ -28,6 +27,9 @@ from .staging import type_of_cell
 from .world import World
 
 __all__ = ["Aliases", "SharedWriteFound", "Sharing", "arrays_in", "private_arrays"]
+
+
+_COPY = "Copy one of them (x.copy())"
 
 
 class SharedWriteFound(Unstageable):
@@ -41,16 +43,18 @@ class Sharing:
         strict: whether statements that leave such arrays are refused at once.
     """
 
-    __slots__ = ("cells", "strict")
+    __slots__ = ("cells", "ordered", "strict")
 
     def __init__(self, strict: bool = False) -> None:
         self.cells: list[tuple[Array, int]] = []
+        self.ordered = False
+        """Whether arguments are taken to be in C's order (`compile.layouts`)."""
         self.strict = strict
 
     def expect(self, places: set[Place]) -> None:
         """A statement is going to leave such arrays in some places."""
         if self.strict and places:
-            raise Unstageable(f"{user_line()}: an array that it leaves may be another one, and is written later")
+            raise Unstageable("an array that it leaves may be another one, and is written later", _COPY)
 
     def add(self, places: set[Place], arrays: Sequence[Array]) -> None:
         """From now on what is in some places, and some arrays, are only read."""
@@ -60,7 +64,7 @@ class Sharing:
     def refuse_writes(self) -> None:
         """Refuse what was staged so far where one of them was written."""
         if any(cell._version != version for cell, version in self.cells):
-            raise SharedWriteFound(f"{user_line()}: an array is written that another place may show too")
+            raise SharedWriteFound("an array is written that another place may show too", _COPY)
 
 
 class Aliases:
@@ -112,7 +116,7 @@ class Aliases:
                 break
             chosen |= more
         if any(id(a) in world.written or (id(a) in owners and a._version) for a in self.inside):
-            raise Unstageable(f"{user_line()}: the loop writes to an array that another place may show too")
+            raise Unstageable("the loop writes to an array that another place may show too", _COPY)
         for place, value in self.before.items():
             written = any(a._version for a in arrays_in(value))
             if (
@@ -121,7 +125,7 @@ class Aliases:
                 or before[place] & world.written
             ):
                 what = f"{place.text} may share an array with another place"
-                raise Unstageable(f"{user_line()}: {what}, and it is written")
+                raise Unstageable(f"{what}, and it is written", _COPY)
         shown = set[int]().union(*(roots[p].union(*(before[q] for q in (p, *sources[p]))) for p in chosen))
         return chosen, [a for a in world.arrays if id(a) in shown]
 

@@ -1,6 +1,7 @@
 """Staging conditions: both sides are tried, and what either changes is one result of a branch.
 
-A side that raises becomes a check of the condition, and the other side goes on.
+A side that raises becomes a check of the condition, and the other side goes on; where the code around handles errors,
+the condition is decided for the call at hand.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from ..core.array import Array
-from ..core.errors import user_line
 from ..core.handler import perform
 from ..core.operation import Elementwise
 from ..graph.dims import Unstageable
-from ..graph.graph import Graph, Value
+from ..graph.graph import Graph, Literal, Value
 from ..lift.stager import Variables
 from .aliases import arrays_in, private_arrays
 from .carries import Carry, containers_in, is_numeric, is_same, leaves_of
 from .control import branch
+from .effects import check
+from .messages import opened
 from .places import NOTHING, Content, Place, Variable
 from .recursion import Unknown
 from .staging import Staging, type_of_cell
@@ -50,8 +52,11 @@ class Branches(Trials):
                 temporary.discard(read.name)
         for trial, holds, other in ((sides[0], False, otherwise), (sides[1], True, then)):
             if trial.raised is not None:
-                self._raise_unless(condition if holds else np.logical_not(condition), trial.raised)
-                other()
+                if self.handling:
+                    (then if condition else otherwise)()
+                else:
+                    self._raise_unless(condition if holds else np.logical_not(condition), trial)
+                    other()
                 return
         places = list(dict.fromkeys((*sides[0].changes, *sides[1].changes)))
         private = self._private(world, temporary, sides)
@@ -65,7 +70,9 @@ class Branches(Trials):
         sides = self._try_sides(world, then, otherwise, set())
         for trial, holds, other in ((sides[0], False, otherwise), (sides[1], True, then)):
             if trial.raised is not None:
-                self._raise_unless(condition if holds else np.logical_not(condition), trial.raised)
+                if self.handling:
+                    return then() if condition else otherwise()
+                self._raise_unless(condition if holds else np.logical_not(condition), trial)
                 return other()
         result = Variable("the value of the conditional expression", types.CellType())
         for trial in sides:
@@ -132,11 +139,25 @@ class Branches(Trials):
             found = np.where(condition, a, b)
         return settle(found, joined_type(kinds[0], kinds[1], "the value of the conditional expression"))
 
-    def _raise_unless(self, condition: Any, error: BaseException) -> None:
-        """Raise what one side raises, when the program takes that side."""
-        if isinstance(error, Unknown):
+    def _raise_unless(self, condition: Any, trial: Trial) -> None:
+        """Raise what one side raises, when the program takes that side.
+
+        A side that has made what its error shows, or does something before it raises, is performed for that.
+        """
+        assert trial.raised is not None
+        if isinstance(trial.raised, Unknown):
             return
-        self._check(condition, error)
+        operands, error = opened(trial.raised.with_traceback(None))
+        stage = trial.stage
+        if not any(v.read()._handler is stage for v in operands) and not any(n.effect for n in stage.nodes):
+            perform(check, (condition, *operands), {"error": error})
+            return
+        stage.emit(check, [Literal(False), *map(stage.take, operands)], {"error": error}, ())
+        side = stage.finish([], "side")
+        stage.end()
+        given = [stage.outside[v] for v in side.inputs]
+        other = Graph([Value(type_of_cell(v)) for v in given], (), (), "side")
+        perform(branch, (condition, *given), {"then": other, "otherwise": side})
 
     def _merged(
         self,
@@ -166,10 +187,12 @@ class Branches(Trials):
             if any(v is NOTHING for v in values):
                 if isinstance(place, Variable) and any(place.name in unbound for unbound in self.forgotten):
                     raise Read(place.name)
-                raise Unstageable(f"{user_line()}: {place.text} has a value on one side of the branch only")
+                raise Unstageable(f"{place.text} has a value on one side of the branch only", "Give it one before")
             (a, structure), (b, other) = (leaves_of(v, place) for v in values)
             if structure != other:
-                raise Unstageable(f"{user_line()}: {place.text} has another structure on each side of the branch")
+                raise Unstageable(
+                    f"{place.text} has another structure on each side of the branch", "Give it the same on both"
+                )
             kinds = [[t.stage.outward(type_of_cell(v)) for v in vs] for t, vs in zip(sides, (a, b), strict=True)]
             types = [joined_type(x, y, place.text) for x, y in zip(*kinds, strict=True)]
             joined[place] = Carry(structure, types)
@@ -217,7 +240,10 @@ class Branches(Trials):
                     continue
                 found = set(containers_in(value))
                 if not seen.isdisjoint(found):
-                    raise Unstageable(f"{user_line()}: {place.text} shares a container with another place")
+                    raise Unstageable(
+                        f"{place.text} shares a container with another place",
+                        "Make a container of its own (list(x), dict(x))",
+                    )
                 seen |= found
 
 

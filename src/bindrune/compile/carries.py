@@ -10,10 +10,9 @@ import numpy as np
 
 from ..core import trees
 from ..core.array import Array, View
-from ..core.errors import user_line
 from ..graph.dims import Unstageable, same_shape
 from ..graph.graph import ARRAY, Type, Value
-from .places import ATOMS, Place, contents_of
+from .places import ATOMS, Place, contents_of, identity
 from .staging import Staging
 from .tails import Tail, taken_apart
 from .types import joined_type, settle
@@ -80,7 +79,9 @@ def leaves_of(value: Any, place: Place) -> tuple[list[Any], Any]:
 
 def _require(holds: bool, leaf: Any, place: Place) -> None:
     if not holds:
-        raise Unstageable(f"{user_line()}: {place.text} becomes {leaf!r}, which a graph cannot carry")
+        raise Unstageable(
+            f"{place.text} becomes {leaf!r}, which a graph cannot carry", "Carry a number or an array for it"
+        )
 
 
 def containers_in(value: Any) -> Iterator[int]:
@@ -89,7 +90,7 @@ def containers_in(value: Any) -> Iterator[int]:
         return
     contents = contents_of(value)
     if contents is not None:
-        yield id(contents)
+        yield identity(value)
     parts = contents.values() if isinstance(contents, dict) else value
     if isinstance(value, (list, tuple, deque)) or contents is not None:
         for part in parts:
@@ -126,7 +127,9 @@ class Rows(Carry):
     def __init__(self, structure: Any, items: Sequence[Type], tail: Tail, known: Carry | None) -> None:
         if isinstance(known, Rows):
             if known.structure != structure:
-                raise Unstageable(f"{user_line()}: what is appended to a list changes its structure")
+                raise Unstageable(
+                    "what is appended to a list changes its structure", "Append the same structure in every step"
+                )
             items = [joined_type(a, b, "what is appended to a list") for a, b in zip(known.items, items, strict=True)]
         super().__init__(structure, [Type((tail.count, *t.shape), t.dtype, ARRAY) for t in items])
         self.items = items

@@ -18,7 +18,19 @@ from typing import Any
 import numpy as np
 
 from ..core.array import Array
-from .places import NOTHING, Attribute, Item, Member, Place, Variable, Whole, contents_of, refill, same_contents
+from .places import (
+    NOTHING,
+    Attribute,
+    Item,
+    Member,
+    Place,
+    Variable,
+    Whole,
+    contents_of,
+    identity,
+    refill,
+    same_contents,
+)
 
 __all__ = ["Change", "Changes", "Way", "duplicated"]
 
@@ -92,11 +104,11 @@ class Changes:
             self._kinds.setdefault(container, dict(vars(container)))
             return
         contents = contents_of(container)
-        if contents is not None and id(contents) not in self._seen:
+        if contents is not None and identity(container) not in self._seen:
             before = contents.copy()
             if shown:
                 contents.update(shown)
-            self._seen[id(contents)] = (container, before, contents.copy())
+            self._seen[identity(container)] = (container, before, contents.copy())
 
     def count(self) -> int:
         """How much was seen so far."""
@@ -116,10 +128,10 @@ class Changes:
             way, value = waiting.pop()
             contents = contents_of(value)
             if contents is not None:
-                if id(contents) in self._ways:
+                if identity(value) in self._ways:
                     continue
                 self.see(value)
-                self._ways[id(contents)] = way
+                self._ways[identity(value)] = way
             waiting += [(way.then(step), part) for step, part in _parts(value, contents)]
 
     def variable(self, name: str, cell: CellType, lift: Callable[[Any], Any]) -> CellType:
@@ -134,7 +146,7 @@ class Changes:
 
     def is_own(self, owner: Any, name: str, value: Any) -> bool:
         """Whether an attribute was put there by the function itself."""
-        seen = self._seen.get(id(contents_of(owner)))
+        seen = self._seen.get(identity(owner))
         return seen is not None and seen[2].get(name, NOTHING) is not value
 
     # -------------------------------------------------------------------------------------------------- afterwards
@@ -144,7 +156,7 @@ class Changes:
         found: list[Change] = []
         for container, _, before in self._seen.values():
             contents, owner = contents_of(container), session.lower(container)
-            way = self._ways.get(id(contents))
+            way = self._ways.get(identity(container))
             if contents is container:
                 if not same_contents(contents, before):
                     found.append(Change(Whole(owner), contents.copy(), way))
@@ -191,9 +203,9 @@ def duplicated(arguments: Sequence[Any], keywords: dict[str, Any]) -> bool:
         value = waiting.pop()
         contents = contents_of(value)
         if contents is not None:
-            if id(contents) in seen:
+            if identity(value) in seen:
                 return True
-            seen.add(id(contents))
+            seen.add(identity(value))
         waiting += [part for _, part in _parts(value, contents)]
     return False
 

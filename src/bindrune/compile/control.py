@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..core.errors import user_line
 from ..core.handler import evaluate
 from ..core.operation import Elementwise, Structured, Write, spec_of
 from ..graph.dims import Unstageable, is_open, values_in
@@ -38,7 +37,7 @@ from ..transforms.programs import (
 )
 from ..transforms.reverse import Into, Reverse, guarding
 from .execution import execute
-from .split import Split, go_back, split
+from .split import Split, go_back, lasting_among, split
 from .stacks import EMPTY, put_all, to_lanes
 from .staging import trace, type_of_cell
 from .types import blank, has_tangents, lane_type, settle, tangent_type
@@ -79,7 +78,10 @@ class Region(Structured):
         if is_open([t.shape for t in found]):
             replacement = dict(zip(inner, outer, strict=True))
             if not replacement.keys() >= set(values_in([t.shape for t in found])):
-                raise Unstageable(f"{user_line()}: a length is known only inside the {self.name}")
+                raise Unstageable(
+                    f"a length is known only inside the {self.name}",
+                    "Reduce the array there, or write it into one of known length",
+                )
             found = [t._replace(shape=rename(t.shape, replacement)) for t in found]
         return found
 
@@ -118,7 +120,8 @@ class _Call(Region):
         graph = params["graph"]
         values, marks = handler.open(operands)
         active = tuple(i for i, m in enumerate(marks) if m is not None)
-        parts = _halves(graph, active)
+        lasting = lasting_among(values)
+        parts = _halves(graph, active, lasting)
         handler.selects |= parts.selects
         count = len(graph.outputs)
         found = evaluate(self, values, {**params, "graph": parts.forward})
@@ -126,7 +129,7 @@ class _Call(Region):
 
         def pull(cotangents: Sequence[Any], totals: Sequence[Any]) -> list[Any]:
             summed, sums = _sums(graph, values, active, totals)
-            parts = _halves(graph, active, summed)
+            parts = _halves(graph, active, lasting, summed)
             needed = [values[i] for i in parts.inputs]
             needed += evaluate(self, needed, {**params, "graph": parts.again})
             given = [*needed, *kept, *_given(graph.outputs, cotangents), *sums]
@@ -158,11 +161,11 @@ def _pushed(graph: Graph, active: tuple[int, ...]) -> Graph:
     return derive(graph, ("push", active), make)
 
 
-def _halves(graph: Graph, active: tuple[int, ...], summed: tuple[int, ...] = ()) -> Split:
+def _halves(graph: Graph, active: tuple[int, ...], lasting: tuple[int, ...], summed: tuple[int, ...] = ()) -> Split:
     """A graph's derivative by the inputs that are active; for those among them that are summed it adds to totals."""
     alone = [i for i in active if i not in summed]
-    make = functools.partial(split, runnable(graph), graph.inputs, alone, summed)
-    return derive(graph, ("split", active, summed, guarding.get()), make)
+    make = functools.partial(split, runnable(graph), graph.inputs, alone, summed, lasting=lasting)
+    return derive(graph, ("split", active, lasting, summed, guarding.get()), make)
 
 
 def _sums(
@@ -228,14 +231,16 @@ class _Branch(Region):
         active = tuple(i for i, m in enumerate(marks) if m is not None)
         then, outputs = params["then"], params["then"].outputs
         count = len(outputs)
-        forward = {name: _keeping(side, active, count, side is then) for name, side in params.items()}
-        handler.selects |= any(_halves(side, active).selects for side in params.values())
+        lasting = lasting_among(values)
+        forward = {name: _keeping(side, active, lasting, count, side is then) for name, side in params.items()}
+        handler.selects |= any(_halves(side, active, lasting).selects for side in params.values())
         *found, kept, others = evaluate(self, [condition, *values], forward)
 
         def pull(cotangents: Sequence[Any], totals: Sequence[Any]) -> list[Any]:
             summed, sums = _sums(then, values, active, totals)
-            needed = sorted({i for side in params.values() for i in _halves(side, active, summed).inputs})
-            backward = {n: _returning(side, active, summed, needed, side is then) for n, side in params.items()}
+            halves = {name: _halves(side, active, lasting, summed) for name, side in params.items()}
+            needed = sorted({i for both in halves.values() for i in both.inputs})
+            backward = {n: _returning(s, halves[n], summed, needed, s is then) for n, s in params.items()}
             given = [condition, kept, others, *(values[i] for i in needed), *_given(outputs, cotangents), *sums]
             return _in_order(active, summed, evaluate(self, given, backward))
 
@@ -267,26 +272,23 @@ class _Branch(Region):
         return evaluate(self, [np.any(running), *given], {"then": side, "otherwise": nothing})  # type: ignore[no-any-return]
 
 
-def _keeping(side: Graph, active: tuple[int, ...], count: int, first: bool) -> Graph:
+def _keeping(side: Graph, active: tuple[int, ...], lasting: tuple[int, ...], count: int, first: bool) -> Graph:
     """The forward half of a side, with its residuals on the first or the second of two stacks."""
-    halves = _halves(side, active)
+    halves = _halves(side, active, lasting)
 
     def program(values: Sequence[Any]) -> list[Any]:
         found = interpret(halves.forward, list(values))
         kept = put_all(EMPTY, found[count:])
         return [*found[:count], *((kept, EMPTY) if first else (EMPTY, kept))]
 
-    return derive(side, ("keeping", active, first), lambda: trace(program, halves.forward.inputs, side.name))
+    return derive(side, ("keeping", active, lasting, first), lambda: trace(program, halves.forward.inputs, side.name))
 
 
-def _returning(
-    side: Graph, active: tuple[int, ...], summed: tuple[int, ...], inputs: Sequence[int], first: bool
-) -> Graph:
+def _returning(side: Graph, halves: Split, summed: Sequence[int], inputs: Sequence[int], first: bool) -> Graph:
     """The backward half of a side, which takes its residuals from the first or the second of two stacks.
 
     Its own inputs are those at `inputs`, which either side needs.
     """
-    halves = _halves(side, active, summed)
     count = len(side.outputs)
     there = [halves.forward.inputs[i] for i in inputs]
 
@@ -298,8 +300,11 @@ def _returning(
 
     cts = [tangent_type(v.type) for v in halves.forward.outputs[:count] if has_tangents(v.type)]
     cts += [tangent_type(halves.forward.inputs[i].type) for i in summed]
-    key = ("returning", active, summed, tuple(inputs), first, guarding.get())
-    return derive(side, key, lambda: trace(program, [STACK_TYPE, STACK_TYPE, *there, *cts], side.name))
+    return derive(
+        halves.backward,
+        ("returning", tuple(inputs), first),
+        lambda: trace(program, [STACK_TYPE, STACK_TYPE, *there, *cts], side.name),
+    )
 
 
 def _in_lanes(side: Graph, flags: Sequence[bool], given: Sequence[bool], size: int) -> Graph:

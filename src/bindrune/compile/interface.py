@@ -13,9 +13,10 @@ from ..graph.graph import Graph
 from .callbacks import io_callback, progress, pure_callback
 from .jit import Jit, disable_jit, jit
 from .path import Path, record
-from .signature import Signature
+from .signature import Dynamic, Signature
 
 __all__ = [
+    "Dynamic",
     "ShapeDtype",
     "cost",
     "disable_jit",
@@ -68,7 +69,7 @@ def recorded(f: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[s
     function = f if isinstance(f, Jit) else Jit(f)
     given, named = trees.map_leaves(_blank, (arguments, keywords))
     signature = Signature(function.statics, given, named, function.dynamic)
-    return record(function, signature, function.dynamic, True), signature
+    return record(function, signature, True), signature
 
 
 def _blank(leaf: Any) -> Any:

@@ -27,8 +27,9 @@ from ..graph.dims import Unstageable
 from ..graph.graph import Graph
 from ..transforms.calls import Decorated
 from .effects import AssumptionFailed, GuardFailed, NanFound
+from .execution import BACKENDS
 from .path import OTHERWISE, Path, record
-from .signature import Signature, Statics
+from .signature import Dynamics, Signature, Statics
 from .witnesses import Now
 
 __all__ = ["Jit", "disable_jit", "jit"]
@@ -100,13 +101,17 @@ class Jit(Decorated):
         static_argnames: Any = (),
         dynamic: bool = False,
         backend: str | None = None,
+        fast_math: bool = False,
     ) -> None:
         super().__init__(function)
         self.original = function
         """What is staged; `function` is that, or lifted for a transformation around the call."""
         self.statics = Statics(function, static_argnums, static_argnames)
-        self.dynamic = dynamic
+        self.dynamic = Dynamics.of(function, dynamic)
+        if backend not in (None, "interpreter", *BACKENDS):
+            raise ValueError(f"br.jit: there is no backend {backend!r}; there are interpreter, {', '.join(BACKENDS)}")
         self.backend = backend
+        self.fast_math = fast_math
         self.opened: set[Any] = set()
         """Captured numbers that have changed, and therefore are inputs."""
         self._paths: dict[Any, list[Path]] = {}
@@ -117,7 +122,8 @@ class Jit(Decorated):
         self.meets_nan: set[Any] = set()
         """Signatures for which derivatives were not numbers."""
         self._stats = Stats()
-        self._ranks: Counter[Any] = Counter()
+        self._shapes: dict[Any, set[Any]] = {}
+        """The shapes that were met, by ranks and dtypes."""
         self._failures: Counter[Any] = Counter()
         """By signature how often it could not be staged."""
 
@@ -132,6 +138,8 @@ class Jit(Decorated):
                     self._stats.hits += 1
                     return result
         signature = Signature(self.statics, arguments, keywords, self.dynamic)
+        if signature.strange is not None:
+            return self._plainly(signature)
         key = signature.closed if signature.key in self._closed else signature.key
         paths = self._paths.get(key)
         if paths is None:
@@ -144,6 +152,9 @@ class Jit(Decorated):
                 now = path.look()
                 if now.stale:
                     reason = now.stale
+                    continue
+                if not path.lies(signature, now):
+                    reason = "an array lies in memory another way"
                     continue
                 result = self._run(path, signature, now)
             except Unstageable:
@@ -188,11 +199,17 @@ class Jit(Decorated):
             if path.shows:
                 raise
             result = self._plainly(signature)
-            self._differs(error)
+            if not path.handles:
+                self._differs(error)
             return result
 
     def _differs(self, error: Exception) -> None:
-        """Say that an error was not the user's: plain Python has none."""
+        """Say that an error was not the user's: plain Python has none.
+
+        Errors of ours are about derivatives, which plain Python takes later.
+        """
+        if isinstance(error, BindruneError) and not isinstance(error, _OF_STAGING):
+            return
         warn_user(f"{self}: the program raised {error!r}, which plain Python does not", RuntimeWarning)
 
     def _stage_and_run(self, signature: Signature, reason: str) -> Any:
@@ -203,7 +220,7 @@ class Jit(Decorated):
             if open_lengths and signature.key in self._closed:
                 continue
             try:
-                path = record(self, signature, self.dynamic and open_lengths, open_lengths)
+                path = record(self, signature, open_lengths)
             except Unstageable as refused:
                 self._stats.reasons[-1] += f"; {refused}"
                 self._closed.add(signature.key)
@@ -212,7 +229,10 @@ class Jit(Decorated):
                 if isinstance(error, BindruneError) and not isinstance(error, _OF_STAGING):
                     raise
                 self._stats.reasons[-1] += f"; {type(error).__name__} while it was staged: {error}"
-                unexpected = None if isinstance(error, _OF_STAGING) else error
+                if isinstance(error, _OF_STAGING):
+                    self._closed.add(signature.key)  # it may have been for a length that is not known
+                    continue
+                unexpected = error
                 break
             self._stats.guards += path.guards
             try:
@@ -236,17 +256,22 @@ class Jit(Decorated):
 
     def _novelty(self, signature: Signature) -> str:
         """Why a signature is staged that has not been met before."""
+        self._count_shapes(signature)
         if len(self._paths) == 1:
             return "the first call"
-        ranks = tuple((len(t.shape), t.dtype) for t in signature.types)
-        self._ranks[ranks] += 1
-        if self._ranks[ranks] == _SHAPES and not self.dynamic:
+        return f"arguments of new types: {', '.join(f'{t.dtype}{list(t.shape)}' for t in signature.types)}"
+
+    def _count_shapes(self, signature: Signature) -> None:
+        """Tell about `dynamic`, once, where shapes of the same ranks are staged again and again."""
+        shapes = self._shapes.setdefault(tuple((len(t.shape), t.dtype) for t in signature.types), set())
+        before = len(shapes)
+        shapes.add(tuple(t.shape for t in signature.types))
+        if before == _SHAPES < len(shapes) and self.dynamic is None:
             warn_user(
                 f"{self}: staged for {_SHAPES + 1} shapes of the same rank; br.jit(f, dynamic=True) stages once for "
                 "all leading lengths",
                 UserWarning,
             )
-        return f"arguments of new types: {', '.join(f'{t.dtype}{list(t.shape)}' for t in signature.types)}"
 
     def stats(self) -> Stats:
         """How often the function was staged and why, and how many calls found a graph."""
@@ -260,16 +285,27 @@ class Jit(Decorated):
             A text with a line for each line of the function that was decided about.
         """
         signature = Signature(self.statics, arguments, keywords, self.dynamic)
-        try:
-            path = record(self, signature, self.dynamic, signature.key not in self._closed)
-        except Unstageable as refused:
-            return f"{self}: runs as plain Python, because\n  {refused}"
-        return path.report(str(self))
+        reasons: dict[str, None] = {}
+        if signature.strange is not None:
+            array = signature.strange
+            return f"{self}: runs as plain Python, because\n  it is given a {type(array).__name__} of {array.dtype}"
+        for open_lengths in (True, False):
+            if open_lengths and signature.key in self._closed:
+                continue
+            try:
+                return record(self, signature, open_lengths).report(str(self))
+            except Unstageable as refused:
+                reasons[str(refused)] = None
+            except Exception as error:
+                if isinstance(error, BindruneError) and not isinstance(error, _OF_STAGING):
+                    raise
+                reasons[f"{type(error).__name__}: {error}"] = None
+        return "\n  ".join([f"{self}: runs as plain Python, because", *reasons])
 
     def graph(self, *arguments: Any, **keywords: Any) -> Graph:
         """The graph for these arguments."""
         signature = Signature(self.statics, arguments, keywords, self.dynamic)
-        return record(self, signature, self.dynamic, True).graph
+        return record(self, signature, True).graph
 
     def clear(self) -> None:
         """Forget everything that was staged."""
@@ -285,6 +321,7 @@ def jit(
     dynamic: bool = False,
     donate_argnums: int | Sequence[int] = (),
     backend: str | None = None,
+    fast_math: bool = False,
 ) -> Any:
     """Compile a function: the same results, faster.
 
@@ -295,10 +332,13 @@ def jit(
         f: a function of NumPy arrays, numbers and trees of them.  Without it a decorator is returned.
         static_argnums: positions of arguments that are taken by value; they need a hash.
         static_argnames: the same by name.
-        dynamic: whether leading lengths of arrays are left open, so that one graph serves all of them.
+        dynamic: whether leading lengths of arrays are left open, so that one graph serves all of them; for some
+            arguments alone the annotation `br.Dynamic` says so.
         donate_argnums: accepted for code that comes from JAX; programs copy what they must not write to, and no more.
         backend: ``"native"`` (machine code) or ``"interpreter"`` (the graph performed by NumPy); by default what
             ``BINDRUNE_BACKEND`` in the environment says, else native.
+        fast_math: whether results may differ in their last digits, as they do where the identities of real numbers
+            are used to compute less (sums and products in another order, factors in place of quotients).
 
     Returns:
         A function like `f`, with the methods `stats()` and `explain(*arguments)`.
@@ -324,5 +364,6 @@ def jit(
             dynamic=dynamic,
             donate_argnums=donate_argnums,
             backend=backend,
+            fast_math=fast_math,
         )
-    return Jit(f, static_argnums, static_argnames, dynamic, backend)
+    return Jit(f, static_argnums, static_argnames, dynamic, backend, fast_math)

@@ -35,7 +35,7 @@ from ..transforms.programs import (
 from ..transforms.reverse import Into, Reverse, guarding
 from .control import Region, beside, derive, runnable, settled_tangent, stand_ins, whole_inputs
 from .dependence import reached_operands
-from .split import go_back, split
+from .split import go_back, lasting_among, split
 from .stacks import EMPTY, put_all, to_lanes
 from .staging import trace, type_of_cell
 from .types import INTEGER, has_tangents, lane_type, settle, tangent_type
@@ -178,10 +178,11 @@ class _Loop(_Looping):
         carried = tuple(i for i in range(count) if active[i])
         captured = tuple(i for i in range(count, len(values)) if active[i])
         types = [v.type for v in body.inputs[lead:]]
+        lasting = tuple(lead + count + i for i in lasting_among(values[count:]))
 
         def loops() -> _Reversed:
-            key = ("reverse", count, carried, captured, guarding.get())
-            return derive(body, key, lambda: _reversed_loop(body, lead, count, carried, captured))
+            key = ("reverse", count, carried, captured, lasting, guarding.get())
+            return derive(body, key, lambda: _reversed_loop(body, lead, count, carried, captured, lasting))
 
         made = loops()
         handler.selects |= made.selects
@@ -255,7 +256,9 @@ class _Reversed(NamedTuple):
     selects: bool
 
 
-def _reversed_loop(body: Graph, lead: int, count: int, carried: Sequence[int], captured: Sequence[int]) -> _Reversed:
+def _reversed_loop(
+    body: Graph, lead: int, count: int, carried: Sequence[int], captured: Sequence[int], lasting: Sequence[int]
+) -> _Reversed:
     """The bodies of both.
 
     The cotangents of what is captured are totals that the way back carries along, so that a read of one element adds
@@ -270,6 +273,7 @@ def _reversed_loop(body: Graph, lead: int, count: int, carried: Sequence[int], c
         [lead + i for i in captured],
         outputs=[skip + i for i in carried],
         carried={lead + i: skip + i for i in range(count)},
+        lasting=lasting,
     )
     inputs = tuple(i - lead for i in parts.inputs if i >= lead)
     rewound = tuple(i - lead for i in parts.rewound)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
+import re
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +21,7 @@ from ..core.array import Array
 from ..core.errors import UnsupportedError, user_line
 from ..core.handler import evaluate
 from ..core.protocol import hooks
-from ..graph.dims import linear
+from ..graph.dims import Unstageable, linear
 from ..graph.graph import PYTHON, Graph, Type
 from ..lift.session import Session
 from ..lift.stager import current
@@ -29,6 +31,7 @@ from .changes import Change, Changes, duplicated
 from .control import call
 from .effects import GuardFailed, Test, guard, shown
 from .execution import executable, execute
+from .layouts import is_in_order
 from .recipes import Recipe
 from .regions import RegionStager
 from .signature import Signature
@@ -61,6 +64,7 @@ class Path:
         graph: from the arguments' leaves, lengths that are open, and captured arrays to results and changes.
         guards: how many values it was decided by.
         shows: whether it does something that others see while it runs.
+        handles: whether the function handles errors, so that one of the program's may be none of the function's.
     """
 
     def __init__(
@@ -75,11 +79,17 @@ class Path:
         notes: Sequence[tuple[str, str, str]],
         witnesses: Witnesses,
         backend: str | None,
+        fast_math: bool,
+        handles: bool,
+        ordered: bool,
     ) -> None:
         self.backend = backend
+        self.fast_math = fast_math
         self.graph = graph
         self.guards = sum(node.op is guard for node in graph.nodes)
         self.shows = _shows(graph)
+        self.handles = handles
+        self._ordered = ordered
         self._lengths = lengths
         self._held = held
         self._captured = captured
@@ -109,7 +119,7 @@ class Path:
             if any(isinstance(v, Array) for v in values):
                 found = list(evaluate(call, values, {"graph": self.graph, "backend": self.backend}))
             else:
-                found = execute(self.graph, values, self.backend)
+                found = execute(self.graph, values, self.backend, self.fast_math)
         except GuardFailed:
             waiting.clear()
             raise
@@ -134,8 +144,8 @@ class Path:
         It finds out whether they are, and gives `OTHERWISE` where they are not, or anything else is not as it is in
         most calls.  Paths that change what they are given, or are seen while they run, have none.
         """
-        enter = executable(self.graph, self.backend).enter
-        if enter is None or self._lengths or self._written or self._changes or self.shows:
+        enter = executable(self.graph, self.backend, self.fast_math).enter
+        if enter is None or self._lengths or self._written or self._changes or self._ordered or self.shows:
             return None
         look, held, result = self._witnesses.now, self._held, self._result
         make = operator.itemgetter(0) if result.is_one_output else lambda found: result.make(iter(found))
@@ -156,6 +166,10 @@ class Path:
         """What the function is given: leaves of its arguments, and what it captures."""
         return [*signature.leaves, *now.of(self._captured)]
 
+    def lies(self, signature: Signature, now: Now) -> bool:
+        """Whether arrays lie in memory as it was taken for granted."""
+        return not self._ordered or all(map(is_in_order, self._given(signature, now)))
+
     def is_confused(self, signature: Signature, now: Now) -> bool:
         """Whether the function changes what in this call stands at another place too, which no graph tells apart."""
         if self._written:
@@ -169,41 +183,47 @@ class Path:
         return self._result.described(iter([v.type for v in self.graph.outputs]), describe)
 
     def report(self, name: str) -> str:
-        """What was staged, unrolled and guarded, a line each."""
-        lines = [f"{name}: {self.graph.size()} operations"]
+        """What was staged, unrolled and guarded, a line each, in the order of the source."""
         kinds = {
             "loop": "for: staged as a loop",
             "while_": "while: staged as a loop",
             "branch": "if: staged as a branch",
+            "check": "an error: raised when the program runs",
         }
-        seen: dict[str, None] = {}
+        seen: dict[tuple[str, str], None] = {}
 
         def visit(graph: Graph) -> None:
             for node in graph.nodes:
                 if node.op.name in kinds:
-                    seen[f"  {node.line}: {kinds[node.op.name]}"] = None
+                    seen[node.line, kinds[node.op.name]] = None
                 elif node.op is guard:
-                    seen[
-                        f"  {node.line}: guarded; calls with another value than {node.params['expected']!r} stage again"
-                    ] = None
+                    value = reprlib.repr(node.params["expected"])
+                    seen[node.line, f"guarded; calls with another value than {value} stage again"] = None
                 for region in node.regions.values():
                     visit(region)
 
         visit(self.graph)
         for line, what, reason in self._notes:
-            seen[f"  {line}: {what}: left to Python, because {reason}"] = None
-        return "\n".join([*lines, *seen])
+            seen[line, f"{what}: left to Python, because {reason}"] = None
+        found = sorted(seen, key=lambda entry: _numbered(entry[0]))
+        return "\n".join([f"{name}: {self.graph.size()} operations", *(f"  {line}: {text}" for line, text in found)])
 
 
-def record(jit: Any, signature: Signature, dynamic: bool, open_lengths: bool) -> Path:
-    """Stage a function for a signature."""
+def _numbered(line: str) -> tuple[str, int]:
+    """A line of the user's, to be sorted by its number."""
+    place = re.match(r"(.*):(\d+)", line)
+    return (place[1], int(place[2])) if place else (line, 0)
+
+
+def record(jit: Any, signature: Signature, open_lengths: bool) -> Path:
+    """Stage a function for a signature; lengths may be left open or are those of this call."""
     try:
-        return _record(jit, signature, dynamic, open_lengths, Sharing())
+        return _record(jit, signature, open_lengths, Sharing())
     except SharedWriteFound:
-        return _record(jit, signature, dynamic, open_lengths, Sharing(strict=True))
+        return _record(jit, signature, open_lengths, Sharing(strict=True))
 
 
-def _record(jit: Any, signature: Signature, dynamic: bool, open_lengths: bool, sharing: Sharing) -> Path:
+def _record(jit: Any, signature: Signature, open_lengths: bool, sharing: Sharing) -> Path:
     stage = Staging(jit, known={})
     stage.open_lengths = open_lengths
     stage.takes_numbers = signature.key not in jit.meets_nan
@@ -212,17 +232,16 @@ def _record(jit: Any, signature: Signature, dynamic: bool, open_lengths: bool, s
     witnesses = session.watch = Witnesses(stage, changes, jit.opened)
     lengths: list[tuple[int, int]] = []
     types = list(signature.types)
-    if dynamic:
-        types, lengths = _open(stage, types)
+    if open_lengths and any(signature.opened):
+        types, lengths = _open(stage, types, signature.opened)
     cells = [stage.input(t, as_leaf(v)) for t, v in zip(types, signature.leaves, strict=True)]
     stage.inputs = stage.inputs[len(lengths) :] + stage.inputs[: len(lengths)]
     for (i, axis), value in zip(lengths, stage.inputs[len(cells) :], strict=True):
         stage.known[value] = np.shape(signature.leaves[i])[axis]  # type: ignore[index]
     notes: list[tuple[str, str, str]] = []
 
-    def note(what: str, reason: str) -> None:
-        line, why = _placed(reason)
-        notes.append((line, what, why))
+    def note(what: str, refused: Unstageable) -> None:
+        notes.append((refused.line, what, refused.reason))
 
     stager = RegionStager(stage, note, sharing, session)
     arguments, keywords = signature.rebuild(cells, session)
@@ -252,7 +271,21 @@ def _record(jit: Any, signature: Signature, dynamic: bool, open_lengths: bool, s
         stage.end()
     graph = stage.finish(values, getattr(jit.original, "__name__", "main"))
     held = [stage.outside[v] for v in graph.inputs[len(types) + len(lengths) :]]
-    return Path(graph, lengths, held, captured, recipe, written, made, notes, witnesses, jit.backend)
+    return Path(
+        graph,
+        lengths,
+        held,
+        captured,
+        recipe,
+        written,
+        made,
+        notes,
+        witnesses,
+        jit.backend,
+        jit.fast_math,
+        stager.handles,
+        sharing.ordered,
+    )
 
 
 def _shows(graph: Graph) -> bool:
@@ -275,18 +308,13 @@ def _refuse_drawing(name: str) -> None:
 hooks.drawing = _refuse_drawing
 
 
-def _placed(reason: str) -> tuple[str, str]:
-    line, _, why = reason.partition(": ")
-    return (line, why) if why else ("", reason)
-
-
-def _open(stage: Staging, types: Sequence[Type]) -> tuple[list[Type], list[tuple[int, int]]]:
-    """Types whose leading lengths are values of the program; equal ones are one."""
+def _open(stage: Staging, types: Sequence[Type], opened: Sequence[bool]) -> tuple[list[Type], list[tuple[int, int]]]:
+    """Types whose leading lengths are values of the program where they are opened; equal ones are one."""
     known: dict[Any, Any] = {}
     lengths: list[tuple[int, int]] = []
     found = []
-    for i, t in enumerate(types):
-        if t.shape and isinstance(t.shape[0], int) and t.shape[0] > 1:
+    for i, (t, leave_open) in enumerate(zip(types, opened, strict=True)):
+        if leave_open:
             if t.shape[0] not in known:
                 cell = stage.input(Type((), np.dtype(int), PYTHON))
                 known[t.shape[0]] = linear({cell._value: 1}, 0)

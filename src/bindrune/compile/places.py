@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import types
 from collections import deque
+from collections.abc import Iterator, MutableSequence
+from io import IOBase
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from ..core.errors import REWRITTEN
 from ..core.handler import HOST, Handler
 from ..lift.session import Namespace
 from ..lift.stager import NOTHING, Hidden
+from .slots import Slots, slots_of
 
 __all__ = [
     "ATOMS",
@@ -29,6 +32,8 @@ __all__ = [
     "Variable",
     "Whole",
     "contents_of",
+    "identity",
+    "moves_on",
     "refill",
     "same_contents",
 ]
@@ -221,16 +226,16 @@ class Attribute(Place):
         return f"the attribute {self.name!r} of a {type(self.owner).__name__}"
 
     def get(self) -> Any:
-        return vars(self.owner).get(self.name, NOTHING)
+        return contents_of(self.owner).get(self.name, NOTHING)
 
     def set(self, value: Any) -> None:
         if value is NOTHING:
-            vars(self.owner).pop(self.name, None)
+            contents_of(self.owner).pop(self.name, None)
         else:
-            vars(self.owner)[self.name] = value
+            contents_of(self.owner)[self.name] = value
 
     def key(self) -> Any:
-        return ("attribute", id(vars(self.owner)), self.name)
+        return ("attribute", identity(self.owner), self.name)
 
     def moved(self, owner: Any) -> Place:
         return Attribute(owner, self.name)
@@ -283,8 +288,26 @@ def contents_of(container: Any) -> Any:
     """What a container or object holds its items or attributes in."""
     if isinstance(container, (list, dict, set, deque)):
         return container
-    contents = None if isinstance(container, ATOMS) else getattr(container, "__dict__", None)
+    if isinstance(container, (Array, *ATOMS)):
+        return None
+    slots = slots_of(container)
+    if slots is not None:
+        return slots
+    contents = getattr(container, "__dict__", None)
     return contents if isinstance(contents, dict) else None
+
+
+def moves_on(value: Any) -> bool:
+    """Whether something changes as it is used, in ways that cannot be seen or put back: iterators, files, buffers."""
+    if isinstance(value, (Array, list, dict, set, deque, *ATOMS)):
+        return False
+    return isinstance(value, (Iterator, MutableSequence, IOBase)) or type(value).__module__ == "random"
+
+
+def identity(container: Any) -> int:
+    """What tells the contents of a container or object apart; those of a twin are its original's."""
+    contents = contents_of(container)
+    return id(contents.owner if isinstance(contents, Slots) else contents)
 
 
 ATOMS = (

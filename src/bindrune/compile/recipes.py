@@ -19,7 +19,6 @@ import numpy as np
 
 from ..core import trees
 from ..core.array import Array, is_scalar
-from ..core.errors import user_line
 from ..core.handler import Handler
 from ..graph.dims import Dim, Unstageable, hooks
 from ..graph.graph import Type
@@ -27,6 +26,7 @@ from ..lift.containers import SIMPLE
 from ..lift.session import Namespace, Session
 from ..ops.rows import form_of_row, row_number
 from ..ops.scalars import convert
+from .places import contents_of
 
 __all__ = ["Recipe"]
 
@@ -122,14 +122,16 @@ def _maker(leaf: Any, outputs: list[Any], session: Session, given: Mapping[int, 
     if isinstance(leaf, (set, frozenset)) and all(type(v) in SIMPLE for v in leaf):
         return lambda *_: copy.copy(leaf)
     kind = trees.original_class(type(leaf))
-    attributes = getattr(leaf, "__dict__", None)
+    attributes = contents_of(leaf)
     if isinstance(leaf, (FunctionType, *_ITERATORS)) or attributes is None or kind.__itemsize__:
-        raise Unstageable(f"{user_line()}: {leaf!r} leaves the function with values of the program inside")
-    recipe = Recipe(dict(attributes), outputs, session, given)
+        raise Unstageable(
+            f"{leaf!r} leaves the function with values of the program inside", "Return arrays, or trees of them"
+        )
+    recipe = Recipe(attributes.copy(), outputs, session, given)
 
     def make(outputs: Iterator[Any], given: Sequence[Any]) -> Any:
         made = object.__new__(kind)
-        made.__dict__.update(recipe.make(outputs, given))
+        contents_of(made).update(recipe.make(outputs, given))
         return made
 
     return make

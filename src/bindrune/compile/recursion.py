@@ -18,7 +18,6 @@ from typing import Any
 
 from ..core import trees
 from ..core.array import Array
-from ..core.errors import user_line
 from ..core.handler import evaluate, perform
 from ..core.operation import spec_of
 from ..graph.dims import Unstageable
@@ -193,10 +192,10 @@ class Recursions:
                     under_way.itself.graph = found
                     return under_way.perform(call, given, {"graph": found})
         except Unknown:
-            raise Unstageable(f"{user_line()}: a recursion that never returns") from None
+            raise Unstageable("a recursion that never returns", "Give it a case that does not call itself") from None
         finally:
             del self._calls[key]
-        raise Unstageable(f"{user_line()}: the types of what a recursion returns do not settle")
+        raise Unstageable("the types of what a recursion returns do not settle", "Return the same types in every case")
 
     def _try(self, body: Any, leaves: Sequence[Any], structure: Any, under_way: _Call) -> Graph | None:
         """Stage the body; the graph, if results and captured arrays were what they were taken to be."""
@@ -214,7 +213,7 @@ class Recursions:
 
         trial = self._attempt(world, run, {}, set(), set(), under_way.types)
         if trial.changes:
-            raise Unstageable(f"{user_line()}: a recursion changes what it captures")
+            raise Unstageable("a recursion changes what it captures", "Pass it as an argument and return it")
         stage: Staging = trial.stage
         found, result_structure = trees.flatten(trial.result)
         written = [i for i, cell in enumerate(given) if cell._version]
@@ -229,7 +228,9 @@ class Recursions:
         try:
             captured = [sources[v] for v in graph.inputs[len(under_way.types) :]]
         except KeyError:
-            raise Unstageable(f"{user_line()}: a recursion reads an array in a way that cannot be followed") from None
+            raise Unstageable(
+                "a recursion reads an array in a way that cannot be followed", "Pass the array as an argument"
+            ) from None
         same = under_way.results == results and [*map(id, captured)] == [*map(id, under_way.captured)]
         under_way.results, under_way.captured = results, captured
         return graph if same else None

@@ -21,7 +21,6 @@ import numpy as np
 
 from ..core import trees
 from ..core.array import Array
-from ..core.errors import user_line
 from ..core.handler import HOST, perform
 from ..graph.dims import Dim, Unstageable, same_shape
 from ..graph.graph import PYTHON, Graph, Type, Value
@@ -55,6 +54,7 @@ class RegionStager(Branches):
 
     def trying(self, depth: int) -> None:
         self.handling += depth
+        self.handles = True
 
     def show(self, values: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         operands, printed = printer(values, keywords)
@@ -63,10 +63,16 @@ class RegionStager(Branches):
         else:
             self.stages[-1].apply(show, operands, {"print": printed})
 
-    def check(self, condition: Any, message: Callable[[], Any] | None) -> None:
-        said = None if message is None else message()
-        error = said if isinstance(said, BaseException) else AssertionError(*([] if message is None else [said]))
-        self._check(condition.astype(bool), error)
+    def check(self, condition: Any, message: Callable[[], Any] | None) -> bool:
+        def fail() -> None:
+            said = None if message is None else message()
+            raise said if isinstance(said, BaseException) else AssertionError(*([] if message is None else [said]))
+
+        def attempt() -> None:
+            trial = self.try_(self._world((), fail), fail, {}, set(), set(), may_raise=True)
+            self._raise_unless(condition.astype(bool), trial)
+
+        return not self.handling and self._attempt("assert", attempt)
 
     def branch(
         self, condition: Any, then: Callable[[], None], otherwise: Callable[[], None], variables: Variables
@@ -97,11 +103,14 @@ class RegionStager(Branches):
 
     def _attempt(self, what: str, stage: Callable[[], None]) -> bool:
         if len(self.stages) > _DEEPEST:
-            raise Unstageable(f"{user_line()}: {what} within more than {_DEEPEST} others, or a recursion")
+            raise Unstageable(
+                f"{what} within more than {_DEEPEST} others, or a recursion",
+                "Put the inner ones into a br.jit of its own",
+            )
         try:
             stage()
         except Unstageable as reason:
-            self.report(what, str(reason))
+            self.report(what, reason)
             return False
         return True
 
@@ -163,7 +172,9 @@ class RegionStager(Branches):
                 grown = {p: c for p, c in carried.items() if p not in idle}
             trial.stage.end()
             carried, growths = grown, growths + 1
-        raise Unstageable(f"{user_line()}: the types of what the loop carries do not settle")
+        raise Unstageable(
+            "the types of what the loop carries do not settle", "Begin with values of the types they end with"
+        )
 
     def _grown(self, trial: Trial, carried: dict[Place, Carry], unread: set[str]) -> dict[Place, Carry]:
         """What the loop carries, and what it must carry in addition."""
@@ -178,7 +189,7 @@ class RegionStager(Branches):
             if known is None:
                 known = self._initial(place, structure, types, unread)
             elif known.structure != structure:
-                raise Unstageable(f"{user_line()}: {place.text} changes its structure")
+                raise Unstageable(f"{place.text} changes its structure", "Begin with the structure that it ends with")
             joined = [joined_type(a, b, place.text) for a, b in zip(known.types, types, strict=True)]
             grown[place] = Carry(structure, joined)
         return grown
@@ -189,7 +200,7 @@ class RegionStager(Branches):
         if found is None:
             return Carry(structure, types)
         if found.structure != structure:
-            raise Unstageable(f"{user_line()}: {place.text} changes its structure")
+            raise Unstageable(f"{place.text} changes its structure", "Begin with the structure that it ends with")
         return found
 
     def _found(self, place: Place, unread: set[str]) -> Carry | None:
@@ -239,14 +250,14 @@ class RegionStager(Branches):
         trial, carried = self._settled(world, run, body.__code__, variables, [integer])
         left = trial.result
         if left is not None and not (isinstance(left, Array) or left is False):
-            raise Unstageable(f"{user_line()}: the loop ends in its first step")
+            raise Unstageable("the loop ends in its first step", "It needs no other form")
         count = items.count
         outputs = self._outputs(trial, carried)
         if not isinstance(left, Array):
             graph = trial.stage.finish(outputs, "body")
             trial.stage.end()
             if not _traces(trial, carried, count):
-                raise Unstageable(f"{user_line()}: the body works on nothing that is traced")
+                raise Unstageable("the body works on nothing that is traced", "It needs no other form")
             self._perform_loop(world, loop, [count], [], graph, trial, carried, variables)
             return
         # A counted loop that may end before is one with a condition, which carries the step's number.
@@ -267,7 +278,7 @@ class RegionStager(Branches):
 
         trial, carried = self._settled(world, run, body.__code__, variables, ())
         if not isinstance(trial.result, Array) and trial.result:
-            raise Unstageable(f"{user_line()}: the condition does not depend on what the body does")
+            raise Unstageable("the condition does not depend on what the body does", "It needs no other form")
         outputs = [trial.stage.take(trial.result), *self._outputs(trial, carried)]
         graph = trial.stage.finish(outputs, "body")
         trial.stage.end()

@@ -8,13 +8,15 @@ not part of it either; one graph serves them all.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import itertools
+import typing
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..core import trees
-from ..core.array import Array
+from ..core.array import Array, is_numeric
 from ..core.errors import StaticArgumentError
 from ..core.foreign import as_array
 from ..graph.graph import Type
@@ -22,7 +24,7 @@ from ..lift.objects import lift_object
 from ..lift.session import Session
 from .staging import type_of_cell
 
-__all__ = ["Signature", "Statics"]
+__all__ = ["Dynamic", "Dynamics", "Signature", "Statics"]
 
 _TRACED = (np.ndarray, np.generic, int, float, complex, Array)
 _CONTAINERS = (tuple, list, dict)
@@ -76,6 +78,53 @@ class Statics:
         return given, left, tuple(sorted(found, key=lambda pair: str(pair[0])))
 
 
+class Dynamic:
+    """Annotation of an argument whose arrays have leading lengths that one program serves.
+
+    >>> import numpy as np, bindrune as br
+    >>> @br.jit
+    ... def scaled(x: br.Dynamic, weights):
+    ...     return x * weights.sum()
+    >>> [scaled(np.ones(n), np.ones(2)).size for n in (3, 4, 5)], scaled.stats().stagings
+    ([3, 4, 5], 1)
+    """
+
+
+class Dynamics:
+    """The arguments whose leading lengths are left open: all, or those of some names."""
+
+    __slots__ = ("names", "parameters")
+
+    def __init__(self, parameters: Sequence[str], names: frozenset[str] | None) -> None:
+        self.parameters = parameters
+        self.names = names
+
+    @staticmethod
+    def of(function: Callable[..., Any], everything: bool) -> Dynamics | None:
+        """What `dynamic=True` or annotations say of a function; None where they say nothing."""
+        if everything:
+            return Dynamics((), None)
+        names = frozenset(_annotated(function))
+        return Dynamics(list(inspect.signature(function).parameters), names) if names else None
+
+    def of_leaves(self, arguments: Sequence[Any], keywords: dict[str, Any]) -> list[bool]:
+        """For each leaf of the arguments whether it is in one of them."""
+        by_position = itertools.chain(self.parameters, itertools.repeat(self.parameters[-1] if self.parameters else ""))
+        named = [*zip(by_position, arguments), *sorted(keywords.items())]  # noqa: B905
+        return [self.names is None or name in self.names for name, a in named for _ in trees.flatten(a)[0]]
+
+
+def _annotated(function: Callable[..., Any]) -> Iterator[str]:
+    """The names of arguments with the annotation, which may be written as text."""
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (TypeError, NameError, AttributeError):
+        return
+    for name, hint in hints.items():
+        if hint is Dynamic or Dynamic in getattr(hint, "__metadata__", ()):
+            yield name
+
+
 class Signature:
     """The arguments of one call.
 
@@ -84,6 +133,8 @@ class Signature:
         closed: the same where no length is left open.
         leaves: what is traced.
         types: their types.
+        strange: an array among them that no program works on; None where there is none.
+        opened: for each whether its leading length is left open.
         arguments: the arguments themselves.
         keywords: those by name.
     """
@@ -98,10 +149,14 @@ class Signature:
         "key",
         "keywords",
         "leaves",
+        "opened",
+        "strange",
         "types",
     )
 
-    def __init__(self, statics: Statics, arguments: tuple[Any, ...], keywords: dict[str, Any], dynamic: bool) -> None:
+    def __init__(
+        self, statics: Statics, arguments: tuple[Any, ...], keywords: dict[str, Any], dynamic: Dynamics | None
+    ) -> None:
         self.arguments, self.keywords = arguments, keywords
         given, left, self._statics = statics.apart(arguments, keywords)
         found, self._structure = trees.flatten((given, left))
@@ -110,14 +165,20 @@ class Signature:
         self.leaves = [v for v, traced in zip(found, self._is_traced, strict=True) if traced]
         self._others = [v for v, traced in zip(found, self._is_traced, strict=True) if not traced]
         self.types = [type_of_cell(v) for v in self.leaves]
+        self.strange = next(filter(_is_strange, self.leaves), None)
         others = tuple([(type(v), _by_value(v)) for v in self._others])
         rest = self._structure, others, tuple((type(v), v) for _, v in self._statics), self._statics
         self.closed = self.key = (tuple(self.types), *rest)
-        if dynamic:
+        self.opened = [False] * len(self.types)
+        if dynamic is not None:
             # Lengths that are equal in one call are taken to be one length.
             known: dict[Any, int] = {}
-            leading = [t.shape[0] if t.shape else 0 for t in self.types]
-            classes = [-1 - known.setdefault(n, len(known)) if n > 1 else None for n in leading]
+            wanted = itertools.compress(dynamic.of_leaves(given, left), self._is_traced)
+            self.opened = [w and len(t.shape) > 0 and t.shape[0] > 1 for w, t in zip(wanted, self.types, strict=True)]
+            classes = [
+                -1 - known.setdefault(t.shape[0], len(known)) if leave_open else None
+                for t, leave_open in zip(self.types, self.opened, strict=True)
+            ]
             self.key = (tuple(map(symbolic, self.types, classes)), *rest)
 
     @property
@@ -142,6 +203,13 @@ class Signature:
         numbered = trees.unflatten(self._structure, list(range(len(self._is_traced))))
         found = zip(trees.leaf_paths(numbered), self._is_traced, strict=True)
         return [place for place, traced in found if traced]
+
+
+def _is_strange(value: Any) -> bool:
+    """Whether an array is of a subclass with a meaning of its own (masked arrays, matrices), or not of numbers."""
+    if not isinstance(value, (np.ndarray, np.generic)):
+        return False
+    return not is_numeric(value.dtype) or (isinstance(value, np.ndarray) and type(value) not in (np.ndarray, np.memmap))
 
 
 class _Same:

@@ -2,13 +2,13 @@
 
 The program is recorded on a tape while it is staged, and the tape is walked back in the same graph.  What was staged
 before the walk is the forward half, what the walk staged is the backward half; the values of the first that the second
-needs are the *residuals*.  Inputs that are there in both need not be kept, and integers that follow from them by a few
-operations (indices, comparisons) are computed again.
+needs are the *residuals*.  Inputs that are there in both need not be kept, and neither does what follows from them and
+from other residuals by a little arithmetic, or only shows a part of them: it is computed again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -18,13 +18,13 @@ from ..graph.dims import values_in
 from ..graph.graph import Graph, Literal, Node, Type, Value
 from ..graph.interpreter import interpret
 from ..transforms.programs import Runnable, TangentSpace, bare, recorded
-from ..transforms.reverse import Reverse, guarding
+from ..transforms.reverse import Reverse, guarding, lowest
 from .rewinding import rewind
 from .stacks import take_all
 from .staging import Staging
 from .types import has_tangents, tangent_type
 
-__all__ = ["Split", "go_back", "split"]
+__all__ = ["Split", "go_back", "lasting_among", "split"]
 
 
 class Split(NamedTuple):
@@ -56,6 +56,7 @@ def split(
     totals: Sequence[int] = (),
     outputs: Sequence[int] | None = None,
     carried: Mapping[int, int] | None = None,
+    lasting: Collection[int] = (),
 ) -> Split:
     """Stage a program with its derivative, and split it.
 
@@ -67,12 +68,14 @@ def split(
         outputs: the outputs that have cotangents; all that can have one, unless given.
         carried: the inputs that a loop carries, and as which outputs.  They are not there on the way back, but arrays
             among them may be rewound.
+        lasting: the other inputs that are there on the way back without anybody keeping them.
     """
     stage = Staging("split")
     cells = stage.inputs_like(given_types)
     types = [c._value.type for c in cells]
-    is_outermost = not _splitting.get()
-    token = _splitting.set(True)
+    is_outermost = _lasting.get() is None
+    there = {cells[i]._value for i in lasting}
+    token = _lasting.set(there)
     try:
         handler = Reverse("split")
         found, tape = recorded(handler, program, cells, (*active, *totals))
@@ -95,9 +98,9 @@ def split(
             for i, ct in zip((*active, *totals), pulled, strict=True)
         ]
         given = [ct._value for ct in (*(ct for _, ct in cts), *sums)]
-        halves = _halves(stage, results, before, given, cotangents, len(types), carried or {}, is_outermost)
+        halves = _halves(stage, results, before, given, cotangents, len(types), carried or {}, there, is_outermost)
     finally:
-        _splitting.reset(token)
+        _lasting.reset(token)
         stage.end()
     return halves._replace(selects=tape.selects)
 
@@ -127,6 +130,7 @@ def _halves(
     cotangents: Sequence[Value],
     count: int,
     carried: Mapping[int, int],
+    lasting: set[Value],
     rewinds: bool,
 ) -> Split:
     first, second = stage.nodes[:before], _needed(stage.nodes[before:], cotangents)
@@ -141,6 +145,10 @@ def _halves(
     wanted = _uses(second, [*cotangents, *given])
     repeated = _computed_again(first, free, wanted)
     fresh = {v for node in repeated for v in node.results}
+    numbers = {v for v in free if not v.shape}
+    there = {*fresh, *numbers, *lasting, *(v for v in wanted if v in free)}
+    second = [*_derived(first, second, there, wanted), *second]
+    wanted = _uses(second, [*cotangents, *given])
     made = {*given, *(v for node in second for v in node.results)}
     outside = {v for v in wanted if v not in made and v not in free and v not in fresh}
     # In the order in which they are computed, which is that of every split of the same program.
@@ -148,11 +156,11 @@ def _halves(
     recomputed = [v for v in wanted if v in fresh]
     needed = {*wanted, *_uses(repeated, ())}
     used = [i for i, v in enumerate(inputs) if v in free and v in needed]
-    there = [inputs[i] for i in used]
+    needed_inputs = [inputs[i] for i in used]
     return Split(
         Graph(inputs, _needed(first, [*results, *residuals]), [*results, *residuals], "forward"),
-        Graph(there, repeated, recomputed, "again"),
-        Graph([*there, *recomputed, *residuals, *given], second, cotangents, "backward"),
+        Graph(needed_inputs, repeated, recomputed, "again"),
+        Graph([*needed_inputs, *recomputed, *residuals, *given], second, cotangents, "backward"),
         tuple(used),
         tuple(i for i, v in enumerate(inputs) if v in arrays),
         False,
@@ -177,8 +185,19 @@ def _needed(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[Node]:
     return kept[::-1]
 
 
-_splitting: ContextVar[bool] = ContextVar("splitting", default=False)
-"""Whether a program is being split: what is inside would have to keep a whole array for every time it runs."""
+_lasting: ContextVar[set[Value] | None] = ContextVar("lasting", default=None)
+"""While a program is being split, its inputs that are there on the way back without anybody keeping them.
+
+Of others a loop inside must not need more than it reads: whole arrays would be kept for every time it runs.
+"""
+
+
+def lasting_among(values: Sequence[Any]) -> tuple[int, ...]:
+    """Which operands of a region are there on the way back without anybody keeping them."""
+    known = _lasting.get()
+    cells = [lowest(v) for v in values]
+    return tuple(i for i, v in enumerate(cells) if known is None or not isinstance(v, Array) or v._value in known)
+
 
 _CHEAP = frozenset({"getitem", "convert"})
 
@@ -200,3 +219,54 @@ def _computed_again(nodes: Sequence[Node], free: set[Value], wanted: Sequence[Va
             chosen[id(node)] = node
             ways += [v for v in node.uses if v in cheap]
     return [node for node in nodes if id(node) in chosen]
+
+
+_SHOWN = frozenset({"getitem", "transpose", "reshape", "broadcast_to", "convert", "stop_gradient"})
+"""Operations whose results are parts of their operands, or the same under another form."""
+
+_ARITHMETIC = frozenset(
+    "add subtract multiply divide negative positive square where maximum minimum sign absolute equal not_equal less "
+    "less_equal greater greater_equal logical_and logical_or logical_not isnan".split()
+)
+_FEW = 3
+"""How much arithmetic is rather done again than a value kept."""
+
+
+def _derived(nodes: Sequence[Node], second: Sequence[Node], there: set[Value], wanted: Sequence[Value]) -> list[Node]:
+    """The nodes behind those wanted values that follow easily from what is there, or is kept for itself."""
+    sources = {v: node for node in nodes for v in node.results}
+    made = {v for node in second for v in node.results}
+    available = set(there)
+    chosen: list[Node] = []
+
+    def derivation(value: Value, budget: int) -> tuple[list[Node], int] | None:
+        """How a value is computed from those available, and what is left of the budget."""
+        node = sources.get(value)
+        if node is None or node.effect or len(node.results) > 1:
+            return None
+        name = node.op.name.removeprefix("python.")
+        if name not in _SHOWN:
+            budget -= 1
+            if budget < 0 or name not in _ARITHMETIC:
+                return None
+        found: list[Node] = []
+        for operand in node.uses:
+            if isinstance(operand, Literal) or operand in available or any(operand in n.results for n in found):
+                continue
+            inner = derivation(operand, budget)
+            if inner is None:
+                return None
+            found += (n for n in inner[0] if n not in found)
+            budget = inner[1]
+        return [*found, node], budget
+
+    needed = set(wanted) - made
+    for node in nodes:
+        for value in node.results:
+            if value in needed and value not in available:
+                steps = derivation(value, _FEW)
+                if steps is not None:
+                    chosen += steps[0]
+                    available.update(v for n in steps[0] for v in n.results)
+                available.add(value)
+    return chosen

@@ -18,12 +18,24 @@ from typing import Any
 import numpy as np
 
 from ..core import protocol
-from ..core.array import Array, is_scalar
+from ..core.array import Array, concrete, is_scalar
 from ..core.errors import user_line
 from ..core.handler import HOST, Handler, constant
 from ..core.operation import Binary, Elementwise, Op, Structured, Unary, Write, registry
 from ..core.stack import STACK
-from ..graph.dims import Dim, Length, Unstageable, difference, dims_in, hooks, is_open, linear, values_in
+from ..graph.dims import (
+    FIXED,
+    UNKNOWN,
+    Dim,
+    Length,
+    Unstageable,
+    difference,
+    dims_in,
+    hooks,
+    is_open,
+    linear,
+    values_in,
+)
 from ..graph.graph import ARRAY, NUMBER, PYTHON, STACK_TYPE, Graph, Literal, Node, Type, Value, rename, type_of
 from ..graph.inference import OF_VALUES, infer, sample
 from ..graph.interpreter import interpret
@@ -37,6 +49,7 @@ from .ruled import Rule, ruled
 __all__ = ["Staging", "trace", "type_of_cell"]
 
 
+_ONLY_THERE = "Python needs a value that only the running program has"
 _LINEAR = frozenset({"python.add", "python.subtract", "python.multiply", "python.negative"})
 
 
@@ -51,6 +64,7 @@ class Staging(Handler):
     """
 
     __slots__ = (
+        "_assumed",
         "_held",
         "_literals",
         "_performed",
@@ -79,6 +93,7 @@ class Staging(Handler):
         self._held: dict[int, tuple[Any, Value]] = {}
         self._literals: dict[int, tuple[Any, Literal]] = {}
         self._sums: dict[Value, Node] = {}
+        self._assumed: set[Any] = set()
 
     # ------------------------------------------------------------------------------------------------- values
 
@@ -185,7 +200,7 @@ class Staging(Handler):
     def apply(self, op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
         values = [self.take(x) for x in operands]
         if op.shape is not None:
-            self._bound(values[0].shape, params)
+            self.bound(values[0].shape, params.get("index", ()))
         if isinstance(op, Structured):
             if not hasattr(op, "staged"):
                 op, params = ruled, {"graph": _own_graph(op, values, params), "rule": Rule(op, params)}
@@ -201,7 +216,7 @@ class Staging(Handler):
 
     def update(self, op: Write, target: Array, operands: Sequence[Any], params: dict[str, Any]) -> Array:
         values = [self.take(target), *(self.take(x) for x in operands)]
-        self._bound(values[0].shape, params)
+        self.bound(values[0].shape, params.get("index", ()))
         if is_open(([v.shape for v in values], params)):
             place = selected_shape(values[0].shape, params["index"], [v.shape for v in values[2:]])
             self._agree([place, values[1].shape])
@@ -243,6 +258,14 @@ class Staging(Handler):
             found = found + (term if factor == 1 else term * factor)
         return found
 
+    def _assume(self, length: Length) -> None:
+        """Check once when the program runs that a length is not negative."""
+        assert isinstance(length, Dim)
+        key = (frozenset(length.terms.items()), length.offset)
+        if key not in self._assumed:
+            self._assumed.add(key)
+            self.emit(assume, [self.take(self.number(length))], {}, ())
+
     def _agree(self, shapes: Sequence[Sequence[Length]]) -> None:
         """Check when the program runs that lengths are equal which meet in one axis and are not known to be."""
         for axis in range(1, 1 + max(map(len, shapes))):
@@ -251,26 +274,26 @@ class Staging(Handler):
             for other in others:
                 more = first - other
                 if isinstance(more, Dim):
-                    for number in (more, -more):
-                        self.emit(assume, [self.take(self.number(number))], {}, ())
+                    self._assume(more)
+                    self._assume(-more)
                 elif more:
-                    raise Unstageable(f"{user_line()}: two lengths differ that meet in one axis")
+                    raise Unstageable("two lengths differ that meet in one axis", "Give the arrays equal lengths")
 
-    def _bound(self, shape: Sequence[Length], params: dict[str, Any]) -> None:
+    def bound(self, shape: Sequence[Length], index: Sequence[Any]) -> None:
         """Check the bounds of slices when the program runs: lengths are taken to be what lies between them."""
-        index = params.get("index", ())
-        if not any(isinstance(e, slice) and next(dims_in(e), None) is not None for e in index):
-            return
         for e, n in zip(spell_out(tuple(e for e in index if e is not None), len(shape)), shape, strict=True):
-            if not isinstance(e, slice):
+            if not isinstance(e, slice) or (e.start is None and e.stop is None) or not is_open((e, n)):
                 continue
-            points = [0, 0 if e.start is None else e.start, n if e.stop is None else e.stop, n]
-            points = [n + p if isinstance(p, int) and p < 0 else p for p in points]
+            bounds = [n + b if isinstance(b, int) and b < 0 else b for b in (e.start, e.stop) if b is not None]
+            points = [0, *bounds, n] if e.step in (None, 1) else [0, *bounds[::-1], n - 1]
             for low, high in itertools.pairwise(points):
-                if isinstance(low, Dim) or isinstance(high, Dim):
-                    found = difference(high, low)
-                    if found is None or found < 0:
-                        self.emit(assume, [self.take(self.number(high - low))], {}, ())
+                found = difference(high, low)
+                if found is None:
+                    self._assume(high - low)
+                elif found < 0:
+                    raise Unstageable(
+                        "the bounds of a slice are not in order", "Put them in order, or take an empty array"
+                    )
 
     # ------------------------------------------------------------------------------------ what Python sees
 
@@ -283,8 +306,10 @@ class Staging(Handler):
 
     def concrete(self, value: Any) -> Any:
         if self.known is None:
-            raise Unstageable(f"{user_line()}: Python needs a value that only the running loop has")
-        found = self._compute(value)
+            raise Unstageable(
+                _ONLY_THERE, "Index an array with it instead, select with np.where, or compute it before the statement"
+            )
+        found = concrete(self._compute(value))
         self.nodes.append(Node(guard, (value,), {"expected": found}, (), user_line()))
         return found
 
@@ -299,7 +324,10 @@ class Staging(Handler):
     def _expect(self, results: Sequence[Value]) -> None:
         """Take types from values, and go another way in calls where they are others."""
         if self.known is None:
-            raise Unstageable(f"{user_line()}: the type of a result depends on values that only the running loop has")
+            raise Unstageable(
+                "the type of a result depends on values that only the running program has",
+                "Compute it before the statement",
+            )
         for value in results:
             value.shape, value.dtype, value.form = type_of(self._compute(value))
             self.nodes.append(Node(expect, (value,), {"type": value.type}, (), user_line()))
@@ -328,6 +356,7 @@ class Staging(Handler):
         used = set(outputs) | set(values_in([v.shape for v in outputs]))
         for node in self.nodes:
             used.update(node.uses)
+        used.update(values_in([v.shape for v in self.inputs if v in used or v not in self.outside]))
         kept = [v for v in self.inputs if v in used or v not in self.outside]
         self.outside = {v: c for v, c in self.outside.items() if v in used}
         kept.sort(key=lambda v: v in self.outside)  # lengths in the types of arguments are captured before them
@@ -377,7 +406,7 @@ def trace(program: Runnable, types: Sequence[Type | Value], name: str = "main") 
 def _number(dim: Dim) -> Any:
     stage = next(iter(dim.terms)).stage
     if stage is None:
-        raise Unstageable("Python needs a length that only the running program knows")
+        raise Unstageable(UNKNOWN, FIXED)
     return stage.number(dim)
 
 
@@ -392,10 +421,24 @@ hooks.number = _number  # type: ignore[method-assign]
 hooks.decide = _decide  # type: ignore[method-assign]
 
 
+def _divide(dim: Dim, divisor: int) -> Length:
+    stage = _stage_of((dim,))
+    number = stage.number(dim)
+    rest = stage.length(number % divisor)
+    if isinstance(rest, Dim):
+        stage._assume(-rest)
+    elif rest:
+        raise Unstageable(f"a length that is divided by {divisor} leaves a rest", "Give the array another length")
+    return stage.length(number // divisor)
+
+
+hooks.divide = _divide  # type: ignore[method-assign]
+
+
 def _full(shape: Sequence[Length], value: Any, new: bool = False) -> Array:
     stage = _stage_of(shape)
     for dim in dims_in(tuple(shape) if new else ()):
-        stage.emit(assume, [stage.take(stage.number(dim))], {}, ())
+        stage._assume(dim)
     made = stage.emit(broadcast_to, [Literal(value)], {"shape": shape}, [Type(tuple(shape), value.dtype, ARRAY)])
     return Array(stage, made[0])
 
@@ -405,11 +448,15 @@ def _adopt(cell: Array, content: Any) -> None:
     cell._value, cell._handler = stage.take(cell), stage
 
 
+def _bound(shape: Sequence[Length], index: Sequence[Any]) -> None:
+    _stage_of((tuple(shape), tuple(index))).bound(shape, index)
+
+
 def _stage_of(content: Any) -> Staging:
     """The innermost of those whose values are in some lengths."""
     stages = [v.stage for v in values_in(content)]
     if None in stages:
-        raise Unstageable("Python needs a length that only the running program knows")
+        raise Unstageable(UNKNOWN, FIXED)
     found: Staging = max(stages, key=lambda stage: stage.level)
     return found
 
@@ -417,3 +464,4 @@ def _stage_of(content: Any) -> Staging:
 hooks.full = _full  # type: ignore[method-assign]
 protocol.hooks.zeros = lambda shape, dtype: _full(shape, dtype.type(0))
 hooks.adopt = _adopt  # type: ignore[method-assign]
+hooks.bound = _bound  # type: ignore[method-assign]

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from ..core import trees
 from ..core.array import Array
-from ..core.errors import user_line
 from ..graph.dims import Unstageable
 from ..graph.graph import ARRAY, Type
 from ..lift.stager import Hidden
@@ -63,6 +62,9 @@ def _kind_of(items: list[Any]) -> tuple[Any, ...]:
     return (*type_of_cell(first), None)
 
 
+_BESIDE = "Keep it in a variable beside the list"
+
+
 class LastRead(Unstageable):
     """The last item was looked at of a list that a loop appends to.
 
@@ -71,7 +73,7 @@ class LastRead(Unstageable):
     """
 
     def __init__(self, items: list[Any]) -> None:
-        super().__init__(f"{user_line()}: an item is read of a list that the loop appends to")
+        super().__init__("an item is read of a list that the loop appends to", _BESIDE)
         self.items = items
 
 
@@ -100,7 +102,7 @@ class Tail(Place):
             raise LastRead(self.items)
 
         def refuse() -> None:
-            raise Unstageable(f"{user_line()}: an item is read of a list that the loop appends to")
+            raise Unstageable("an item is read of a list that the loop appends to", _BESIDE)
 
         # One more than there are, so that the first item is told from the last.
         self._hidden = [Hidden(refuse) for _ in self.items] + [Hidden(refuse_last)]
@@ -111,7 +113,9 @@ class Tail(Place):
         count = len(self._hidden)
         kept = self.items[: count - 1]
         if len(self.items) < count or any(a is not b for a, b in zip(kept, self._hidden, strict=False)):
-            raise Unstageable(f"{user_line()}: a list changes other than by what is appended to it")
+            raise Unstageable(
+                "a list changes other than by what is appended to it", "Write into an array of its final length"
+            )
         return self.items[count:]
 
     def extend(self, structure: _Structure, arrays: Sequence[Array], types: Sequence[Type]) -> None:

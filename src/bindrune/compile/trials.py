@@ -11,16 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.array import Array, View
-from ..core.errors import user_line
-from ..core.handler import perform
 from ..graph.dims import Unstageable
 from ..graph.graph import Type
 from ..lift.session import Session
-from ..lift.texts import closed
 from .aliases import Sharing
 from .carries import Carry
-from .effects import check
-from .messages import opened
 from .places import Content, Place
 from .recursion import Recursions, Unknown
 from .staging import Staging
@@ -55,18 +50,22 @@ class Trial:
         if not isinstance(leaf, Array) or id(leaf.root) not in self.written:
             return leaf
         if isinstance(leaf, View):
-            raise Unstageable(f"{user_line()}: a view is kept of an array that is written")
+            raise Unstageable("a view is kept of an array that is written", "Copy what is kept (x[i:j].copy())")
         return self.changes[Content(leaf)]
 
 
 class Trials:
     """Tries bodies, one inside the other."""
 
-    def __init__(self, top: Staging, report: Callable[[str, str], None], sharing: Sharing, session: Session) -> None:
+    def __init__(
+        self, top: Staging, report: Callable[[str, Unstageable], None], sharing: Sharing, session: Session
+    ) -> None:
         self.session = session
         self.stages = [top]
         self.report = report
         self.handling = 0
+        self.handles = False
+        """Whether there was code that handles errors: some that the program raises are none in plain Python."""
         self.worlds: list[World] = []
         self.forgotten: list[set[str]] = []
         self.sharing = sharing
@@ -110,14 +109,17 @@ class Trials:
         except NameError as error:
             if any(error.name in unbound for unbound in self.forgotten):
                 raise Read(str(error.name)) from None
-            raise Unstageable(f"{user_line()}: {error}") from None
+            raise Unstageable(str(error), "Give the variable a value before") from None
         except Unknown as unknown:
             if not may_raise:
                 raise
             trial.raised = unknown
         except Exception as error:
             if not may_raise:
-                raise Unstageable(f"{user_line()}: the body raises {type(error).__name__}: {error}") from None
+                raise Unstageable(
+                    f"the body raises {type(error).__name__}: {error}",
+                    "Raise under a condition of its own (if ...: raise ...)",
+                ) from None
             trial.raised = error
         finally:
             world.leave()
@@ -147,15 +149,6 @@ class Trials:
             if cell._version:
                 fresh = self.session.watch.array(array)
                 cell._handler, cell._value, cell._mark, cell._version = fresh._handler, fresh._value, None, 0
-
-    def _check(self, condition: Any, error: BaseException) -> None:
-        if self.handling:
-            if not condition:
-                error.args = tuple(map(closed, error.args))
-                raise error
-            return
-        operands, error = opened(error.with_traceback(None))
-        perform(check, (condition, *operands), {"error": error})
 
     def _put(self, merged: dict[Place, Any], common: tuple[set[Place], list[Array]]) -> None:
         """Put results where they belong."""

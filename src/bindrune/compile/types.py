@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import user_line
 from ..core.stack import EMPTY
 from ..graph.dims import Unstageable, hooks, is_open, same_shape
 from ..graph.graph import ARRAY, NUMBER, PYTHON, STACK_TYPE, Type
@@ -60,7 +59,9 @@ def blank(type: Type) -> Any:
 def joined_type(a: Type, b: Type, what: str) -> Type:
     """The type that values of two types have in common."""
     if not same_shape(a.shape, b.shape):
-        raise Unstageable(f"{user_line()}: {what} changes its shape from {a.shape} to {b.shape}")
+        raise Unstageable(
+            f"{what} changes its shape from {a.shape} to {b.shape}", "Write into an array of the largest shape"
+        )
     dtype = np.result_type(_weak(a), _weak(b))
     form = next(f for f in (ARRAY, NUMBER, PYTHON) if f in (a.form, b.form))
     return Type(a.shape, dtype, form)

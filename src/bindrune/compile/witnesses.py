@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.array import Array
+from ..graph.dims import Unstageable
 from ..graph.graph import type_of
 from ..lift.classes import is_ordinary
 from ..lift.containers import SIMPLE
 from .changes import Changes
-from .places import NOTHING
+from .places import NOTHING, moves_on
 from .staging import Staging
 
 __all__ = ["UNTOUCHED", "Now", "Witnesses"]
@@ -129,6 +130,11 @@ class Witnesses:
 
     def seen(self, owner: Any) -> None:
         """An object, a class or a container was met, which may be changed from now on."""
+        if moves_on(getattr(owner, "__self__", owner)) or getattr(owner, "__module__", None) == "time":
+            raise Unstageable(
+                f"{getattr(owner, '__name__', repr(owner))} gives something else each time it is asked",
+                "Ask outside, and pass what it gives as an argument",
+            )
         attributes = None if isinstance(owner, (type, ModuleType)) else getattr(owner, "__dict__", None)
         shown = {}
         for name, value in attributes.items() if isinstance(attributes, dict) else ():

@@ -14,7 +14,6 @@ from typing import Any
 
 from ..core import trees
 from ..core.array import Array, View
-from ..core.errors import user_line
 from ..core.handler import HOST, Handler
 from ..graph.dims import Unstageable
 from ..lift.session import Namespace, Session, assigned_names
@@ -28,6 +27,8 @@ from .places import (
     Place,
     Variable,
     contents_of,
+    identity,
+    moves_on,
     refill,
     same_contents,
 )
@@ -84,6 +85,10 @@ class World:
             if id(value) in seen or isinstance(value, ATOMS):
                 continue
             seen.add(id(value))
+            if moves_on(value):
+                raise Unstageable(
+                    f"a {type(value).__name__} is used that moves on", "Index an array with the step's number"
+                )
             if isinstance(value, View):
                 self.views.append(value)
                 waiting += [value._base, *value._operands]
@@ -92,7 +97,7 @@ class World:
             else:
                 contents = contents_of(value)
                 if contents is not None:
-                    self.containers[id(contents)] = value
+                    self.containers[identity(value)] = value
                 if isinstance(value, types.FunctionType):
                     self._share(value)
                 waiting += _parts(value)
@@ -148,7 +153,7 @@ class World:
             self.assigned.add(name)
             if name not in temporary:
                 if now is NOTHING:
-                    raise Unstageable(f"{user_line()}: {variable.text} is deleted")
+                    raise Unstageable(f"{variable.text} is deleted", "Leave it, or delete it after the statement")
                 found[variable] = now
         for array in self.arrays:
             if array._version != self._versions[id(array)]:
@@ -163,7 +168,9 @@ class World:
                 found[Tail(contents, self.count)] = contents[len(before) :]
                 continue
             if isinstance(contents, set) or len(contents) != len(before):
-                raise Unstageable(f"{user_line()}: a {type(container).__name__} grows or shrinks")
+                raise Unstageable(
+                    f"a {type(container).__name__} grows or shrinks", "Write into an array, or make its items before"
+                )
             for index in contents if isinstance(contents, dict) else range(len(contents)):
                 place: Place = Item(container, index)
                 if contents is not container:

@@ -107,7 +107,11 @@ class Handler:
 
     def length(self, cell: Array) -> Any:
         """An integer as the bound of a slice: a number, or a length that is not known yet (`graph.dims.Dim`)."""
-        return operator.index(cell)
+        value = cell._value
+        if self.per_lane or not isinstance(value, Array):
+            return operator.index(cell)
+        value = value.read()
+        return value._handler.length(value)
 
     def decide(self, cell: Array, otherwise: bool) -> bool:
         """A condition that decides between two ways to one result; where it cannot be known, `otherwise`."""

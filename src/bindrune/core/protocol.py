@@ -32,6 +32,11 @@ class _Hooks:
     """``__array_ufunc__``: (ufunc, method, inputs, keywords) to the result."""
     drawing: Callable[[str], object] = staticmethod(lambda name: None)
     """Told before a generator of NumPy's draws; staging refuses."""
+    layout: Callable[..., object] = staticmethod(lambda cell, made, by_order=True: None)
+    """Told of what is made of a cell that is a view or not as that lies in memory; staging has no layouts.
+
+    If it goes `by_order`, what is made was decided as for a cell in C's order; else nobody knows.
+    """
     zeros: Callable[[tuple[Any, ...], Any], Any]
     """``np.zeros`` for a shape with lengths that only a running program knows."""
     special: Callable[[], None]

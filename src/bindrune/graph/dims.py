@@ -16,7 +16,11 @@ from typing import Any, Union
 
 import numpy as np
 
+from ..core.errors import user_line
+
 __all__ = [
+    "FIXED",
+    "UNKNOWN",
     "Dim",
     "Length",
     "Unstageable",
@@ -36,7 +40,20 @@ class Unstageable(BaseException):
     """What is being staged cannot be; whoever began it goes another way.
 
     Not an `Exception`, so that no handler in the user's code takes it for one of its own.
+
+    Attributes:
+        line: the user's.
+        reason: why, and what to write instead.
     """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        self.line = user_line()
+        self.reason = f"{reason}. {remedy}."
+        super().__init__(f"{self.line}: {self.reason}")
+
+
+UNKNOWN = "Python needs a length that only the running program knows"
+FIXED = "With lengths that are known (no dynamic=True, a mask outside) it works as it is"
 
 
 class _Hooks:
@@ -45,7 +62,7 @@ class _Hooks:
     @staticmethod
     def number(dim: Dim) -> Any:
         """The length as a number of the program that is being staged."""
-        raise Unstageable("Python needs a length that only the running program knows")
+        raise Unstageable(UNKNOWN, FIXED)
 
     @staticmethod
     def decide(dim: Dim, other: Length) -> bool:
@@ -53,14 +70,24 @@ class _Hooks:
         return False
 
     @staticmethod
+    def divide(dim: Dim, divisor: int) -> Any:
+        """The length divided by a number, checked when the program runs to leave no rest."""
+        raise Unstageable(UNKNOWN, FIXED)
+
+    @staticmethod
     def full(shape: Any, value: Any, new: bool = False) -> Any:
         """An array of one NumPy number everywhere, of a shape whose lengths are not known, nor their signs if new."""
-        raise Unstageable("Python needs an array of a length that only the running program knows")
+        raise Unstageable(UNKNOWN, FIXED)
+
+    @staticmethod
+    def bound(shape: Any, index: Any) -> None:
+        """Check when the program runs that the bounds of slices lie within the axes they belong to."""
+        raise Unstageable(UNKNOWN, FIXED)
 
     @staticmethod
     def adopt(cell: Any, content: Any) -> None:
         """Make a constant cell one of the program whose lengths are in some content."""
-        raise Unstageable("Python needs a length that only the running program knows")
+        raise Unstageable(UNKNOWN, FIXED)
 
 
 hooks = _Hooks()
@@ -109,6 +136,13 @@ class Dim:
 
     def __rsub__(self, other: Any) -> Any:
         return self * -1 + other
+
+    def divided(self, divisor: int) -> Length:
+        """The length divided by a number that leaves no rest."""
+        if any(n % divisor for n in (self.offset, *self.terms.values())):
+            found: Length = hooks.divide(self, divisor)
+            return found
+        return Dim({v: f // divisor for v, f in self.terms.items()}, self.offset // divisor)
 
     def same(self, other: object) -> bool:
         """Whether two lengths are the same expression."""

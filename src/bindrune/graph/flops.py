@@ -156,6 +156,7 @@ _RULES: dict[str, Rule] = {
     "lstsq": _rectangular(4, 8),
     "mean": lambda s: s.given + s.made,
     "norm": _per_operand(2),
+    "overlap_add": _per_operand(1),
     "pinv": _rectangular(16, 9),
     "qr": _rectangular(4, -4 / 3),
     "recurrence": _per_operand(2),

@@ -54,6 +54,17 @@ def type_of(content: Any) -> Type:
     return Type((), dtype_of(content), NUMBER if isinstance(content, np.generic) else PYTHON)
 
 
+class _Fixed:
+    """What does not change once it is made: each attribute is set once."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(self, name) and not name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__}.{name} cannot be changed: graphs are immutable; make another")
+        object.__setattr__(self, name, value)
+
+
 class Value:
     """A value of a program, defined once: by being an input, or by a node."""
 
@@ -92,7 +103,7 @@ class Literal(Value):
         self.content = content
 
 
-class Node:
+class Node(_Fixed):
     """One operation performed: `results` from `operands`.
 
     Attributes:
@@ -140,7 +151,7 @@ class Node:
         return f"<node {self.op.name}>"
 
 
-class Graph:
+class Graph(_Fixed):
     """A program: from `inputs` to `outputs` by `nodes`."""
 
     __slots__ = ("__weakref__", "_last_uses", "derived", "inputs", "name", "nodes", "outputs")

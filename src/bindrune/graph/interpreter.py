@@ -17,7 +17,7 @@ import numpy as np
 from ..core.array import Array
 from ..core.handler import HOST, evaluate, update
 from ..core.operation import Write
-from .dims import hooks, is_open, substitute
+from .dims import Dim, hooks, is_open, substitute
 from .graph import Graph, Literal, Value
 
 __all__ = ["interpret", "interpret_apart", "length_of"]
@@ -25,7 +25,10 @@ __all__ = ["interpret", "interpret_apart", "length_of"]
 
 def length_of(content: Any) -> Any:
     """An integer of the program as a length."""
-    return content._handler.length(content) if isinstance(content, Array) else int(content)
+    if isinstance(content, Array):
+        content = content.read()
+        return content._handler.length(content)
+    return content if isinstance(content, Dim) else int(content)
 
 
 def interpret(graph: Graph, arguments: list[Any]) -> list[Any]:

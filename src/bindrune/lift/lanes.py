@@ -25,7 +25,7 @@ import numpy as np
 from ..core import trees
 from ..core.array import Array, concrete, peek
 from ..core.errors import TracedConditionError, user_line
-from ..core.operation import registry
+from ..ops.scalars import as_python
 from ..ops.views import is_concrete, masked, masks
 from .iteration import items_of, iterating
 from .stager import NOTHING, Variables, current, is_hidden
@@ -243,10 +243,15 @@ def both(*operands: Callable[[], Any]) -> Any:
 def _unless_staged(
     value: Any, then: Callable[[], Any], otherwise: Callable[[], Any], combine: Callable[[Any, Any], Any]
 ) -> Any:
-    """A choice by a value that differs; of lanes both sides are computed and combined."""
+    """A choice by a value that differs; of lanes both sides are combined, the second of which only some may reach."""
     if current.get() is not None:
         return choose(value, then, otherwise)
-    return combine(value, (then if combine is np.logical_and else otherwise)())
+    reached, operand = (value, then) if combine is np.logical_and else (np.logical_not(value), otherwise)
+    running = _running(reached.astype(bool))
+    if not _lowest(running).any():
+        return value
+    with masked(running):
+        return combine(value, operand())
 
 
 def either(*operands: Callable[[], Any]) -> Any:
@@ -270,7 +275,7 @@ def none(*flags: Any) -> Any:
     found = np.logical_not(value)
     if current.get() is None or type(peek(found)) is bool:
         return found
-    return registry["convert"](found, dtype=np.dtype(bool), form="python")
+    return as_python(found, bool)
 
 
 def chain(parts: tuple[Any, ...]) -> Any:
@@ -296,8 +301,7 @@ def every(condition: Any, message: Callable[[], Any] | None = None) -> bool:
         return bool(concrete(condition))
     stager = current.get()
     if stager is not None:
-        stager.check(condition, message)
-        return True
+        return stager.check(condition, message) or bool(concrete(condition))
     mask = masks.get()
     holds = condition if mask is None else np.logical_or(condition, np.logical_not(mask))
     return bool(_lowest(holds).all())

@@ -13,7 +13,7 @@ from typing import Any
 from ..core.errors import UnsupportedError, user_line
 from ..core.protocol import FUNCTIONS, hooks
 from .reach import implementation
-from .session import Session
+from .session import Session, prepared_code
 
 __all__ = ["lifted_library"]
 
@@ -26,7 +26,7 @@ class _LibrarySession(Session):
     def library(self, function: types.FunctionType) -> types.FunctionType:
         """A library function over a view of its globals."""
         lifted = types.FunctionType(
-            function.__code__,
+            prepared_code(function.__code__),
             self.view(function.__globals__),
             function.__name__,
             function.__defaults__,

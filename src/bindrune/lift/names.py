@@ -105,8 +105,8 @@ def lifted_special(value: Any) -> Any:
     return REPLACED.get(value, value)
 
 
-_SHOWN = frozenset({"scipy", "scipy.special", "bindrune", "bindrune.random"})
-"""Modules that are not the user's, with functions among theirs that are replaced."""
+_SHOWN = frozenset({"scipy", "scipy.special", "bindrune", "bindrune.random", "random", "time"})
+"""Modules that are not the user's, with functions among theirs that are replaced, or refused while staging."""
 
 
 def lifted_function(function: types.FunctionType) -> Any:
@@ -187,6 +187,16 @@ def _isinstance(value: Any, kinds: Any) -> bool:
     return isinstance(value, Array) and isinstance(_ARRAY if value.shape else peek(value), kinds)
 
 
+def _hasattr(value: Any, name: str) -> bool:
+    """Of a stand-in whether plain code would find the attribute there: Python's numbers have no shape."""
+    plain = (_ARRAY if value.shape else peek(value)) if isinstance(value, Array) else value
+    return hasattr(value, name) and hasattr(plain, name)
+
+
+def _getattr(value: Any, name: str, *default: Any) -> Any:
+    return default[0] if default and not _hasattr(value, name) else getattr(value, name)
+
+
 def _type(*arguments: Any) -> Any:
     if len(arguments) != 1:
         return type(*arguments)
@@ -228,6 +238,8 @@ def install() -> None:
             "max": _extreme(max, operator.gt),
             "min": _extreme(min, operator.lt),
             "isinstance": _isinstance,
+            "hasattr": _hasattr,
+            "getattr": _getattr,
             "float()": _float,
             "complex()": _complex,
             "type()": _type,
@@ -236,7 +248,7 @@ def install() -> None:
             **CALLS,
         }
     )
-    for name in ("max", "min", "isinstance", "print", "repr", "sum"):
+    for name in ("max", "min", "isinstance", "hasattr", "getattr", "print", "repr", "sum"):
         REPLACED[getattr(builtins, name)] = BUILTINS[name]
     _standard(math)
     _MODULES["numpy"] = LiftedNumpy(np)

@@ -33,7 +33,7 @@ from .reach import is_liftable, is_set
 from .rewrite import rewritten
 from .wrappers import DispatchedMethod, lift_wrapper, lift_wrapping_function
 
-__all__ = ["Namespace", "Session", "assigned_names"]
+__all__ = ["Namespace", "Session", "assigned_names", "prepared_code"]
 
 
 class Namespace(dict[str, Any]):
@@ -478,6 +478,11 @@ def _prepared(code: types.CodeType) -> _Prepared:
         known = (made, frozenset(stored), frozenset(assigned), frozenset(awaited))
         _prepared_codes[code] = known
     return known
+
+
+def prepared_code(code: types.CodeType) -> types.CodeType:
+    """Code whose calls of `float` and its kin go to ours."""
+    return _prepared(code)[0]
 
 
 def assigned_names(code: types.CodeType) -> frozenset[str]:

@@ -94,7 +94,7 @@ class Stager(Protocol):
     def choose(self, condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         """``then() if condition else otherwise()``; NotImplemented where it is not staged."""
 
-    def check(self, condition: Any, message: Callable[[], Any] | None) -> None:
+    def check(self, condition: Any, message: Callable[[], Any] | None) -> bool:
         """``assert condition, message()``."""
 
     def show(self, values: tuple[Any, ...], keywords: dict[str, Any]) -> None:

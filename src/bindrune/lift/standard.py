@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core.array import Array, concrete
+from ..core.array import Array, concrete, peek
 from ..core.operation import registry
 from ..core.protocol import hooks
+from ..ops.scalars import as_python
 from ..ops.views import is_concrete
 
 __all__ = ["lifted_standard"]
@@ -91,12 +92,15 @@ def _special(name: str) -> Callable[[Any], Any]:
 
 def _to_integer(function: Any, ufunc: Any) -> Callable[[Any], Any]:
     """Rounding to an integer, one for each lane where they differ."""
-    return lambda x: function(concrete(x)) if is_concrete(x) else ufunc(x).astype(int)
+    return lambda x: function(concrete(x)) if is_concrete(x) else as_python(ufunc(x), int)
 
 
 def _truth(answer: Any) -> Any:
     """One of Python's booleans; where lanes differ numbers, with which one can count as with those."""
-    return bool(concrete(answer)) if is_concrete(answer) else answer.astype(int)
+    if is_concrete(answer):
+        return bool(concrete(answer))
+    made = as_python(answer, bool)
+    return made if type(peek(made)) is bool else made.astype(int)
 
 
 def _test(ufunc: Any) -> Callable[[Any], Any]:

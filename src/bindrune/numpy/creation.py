@@ -7,6 +7,7 @@ into which traced values can be written later, and with one stand-in for a neste
 from __future__ import annotations
 
 import builtins
+import operator
 import types
 from collections.abc import Callable
 from typing import Any
@@ -116,6 +117,7 @@ def _linspace(
     axis: int = 0,
     device: Any = None,
 ) -> Any:
+    num = operator.index(num)
     if not isinstance(start, (Array, list, tuple)) and not isinstance(stop, (Array, list, tuple)):
         plain = np.linspace(start, stop, num, endpoint, retstep, dtype, axis)
         return (Array(HOST, plain[0]), plain[1]) if retstep else Array(HOST, plain)
@@ -169,7 +171,11 @@ def asarray(x: Any, dtype: Any = None, order: Any = None, *, copy: bool | None =
             return cast
         if copy or (order in ("C", "F") and not np.asarray(peek(x)).flags[order]):
             copied: Array = FUNCTIONS[np.copy](x, order or "K")
+            if not copy:
+                hooks.layout(x, copied)
             return copied
+        if order in ("C", "F"):
+            hooks.layout(x, x)
         return x
     if isinstance(x, Flat):
         return asarray(x.copy(), dtype)

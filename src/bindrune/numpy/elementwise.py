@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ _round = operation(
 @implements(np.round, np.around)
 def round_to(a: Any, decimals: int = 0, out: Any = None) -> Any:
     """As `numpy.round`; constant between the steps, so its derivative is zero."""
-    return write_out(_round(hooks.asarray(a), decimals=decimals), out, name="round")
+    return write_out(_round(hooks.asarray(a), decimals=operator.index(decimals)), out, name="round")
 
 
 @implements(np.fix)

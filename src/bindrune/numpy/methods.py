@@ -23,6 +23,7 @@ from ..core.handler import HOST
 from ..core.operation import perform_binary, perform_unary, registry
 from ..core.protocol import FUNCTIONS
 from ..ops import elementwise, views  # noqa: F401  (the operations are defined when their module is imported)
+from ..ops.scalars import as_python, rounded
 
 __all__: list[str] = []
 
@@ -139,6 +140,16 @@ for _name, _op in _UNARY.items():
     _attach(f"__{_name}__", _on_one(registry[_op]))
 
 
+_power = _forward(registry["power"], "__rpow__")
+
+
+def _pow(self: Array, other: Any, modulus: Any = None) -> Any:
+    return _power(self, other) if modulus is None else pow(*map(concrete, (self, other, modulus)))
+
+
+_attach("__pow__", _pow)
+
+
 def _divmod(self: Array, other: Any) -> tuple[Any, Any]:
     return self // other, self % other
 
@@ -155,6 +166,21 @@ _attach(
 )
 _attach("__rmatmul__", lambda self, other: FUNCTIONS[np.matmul](other, self))
 _attach("__imatmul__", lambda self, other: store(self, FUNCTIONS[np.matmul](self, other), "matmul"))
+
+_OF_FLOATS = frozenset({"is_integer", "hex"})
+"""Methods of Python's floats that decide or show."""
+
+
+def _missing(self: Array, name: str) -> Any:
+    """What only Python's own numbers can do they do with the value of this call."""
+    kind: Any = np.ndarray if self.shape else type(peek(self))
+    if not name.startswith("__") and ((kind is int and hasattr(int, name)) or (kind is float and name in _OF_FLOATS)):
+        return getattr(concrete(self), name)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    raise AttributeError(f"'{module}{kind.__name__}' object has no attribute {name!r}", name=name, obj=self)
+
+
+_attach("__getattr__", _missing)
 
 # ------------------------------------------------------------------------------------------ indexing and iteration
 
@@ -199,11 +225,14 @@ def _follows(cell: Array) -> bool:
 def _refuse(self: Array, what: str) -> UnreachableError:
     text = _expression()
     name = re.match(r"[\w.]*?(\w+)\(", text)
+    kind = getattr(np, name[1], None) if name else None
     if name and hasattr(np.random.Generator, name[1]):
         remedy = (
             "Draw standard numbers and transform them (loc + scale * rng.standard_normal()), use br.random, or hold "
             "the parameter constant with br.stop_gradient."
         )
+    elif isinstance(kind, type) and issubclass(kind, np.number):
+        remedy = f"Use np.asarray(value, np.{name[1]})[()], or value.astype(np.{name[1]}) of an array."  # type: ignore[index]
     else:
         remedy = "Use the NumPy function of that name, or br.numpy; for printing use an f-string."
     return UnreachableError(
@@ -266,10 +295,17 @@ def _reduce(self: Array, protocol: Any) -> Any:
     return concrete(self).__reduce_ex__(protocol)
 
 
-def _round(self: Array, digits: int | None = None) -> Any:
-    if digits is not None:
-        return FUNCTIONS[np.round](self, digits)
-    return round(concrete(self)) if views.is_concrete(self) else FUNCTIONS[np.round](self).astype(int)
+def _conjugate(self: Array) -> Any:
+    kind: Any = np.ndarray if self.shape else type(peek(self))
+    return as_python(np.conjugate(self), kind) if kind in (int, float, complex) else np.conjugate(self)
+
+
+def _round(self: Array, digits: Any = None) -> Any:
+    if not is_scalar(self):
+        raise TypeError("type numpy.ndarray doesn't define __round__ method")
+    if digits is None or type(peek(self)) in (int, float):
+        return rounded(self, digits=None if digits is None else operator.index(digits))
+    return FUNCTIONS[np.round](self, digits)
 
 
 def _view(self: Array, *arguments: Any, **keywords: Any) -> Any:
@@ -444,7 +480,7 @@ def install() -> None:
     for name, method in {
         "astype": _astype,
         "conj": lambda self: np.conjugate(self),
-        "conjugate": lambda self: np.conjugate(self),
+        "conjugate": _conjugate,
         "fill": _fill,
         "item": _itemset,
         "tolist": _tolist,

@@ -173,7 +173,7 @@ def _var(
     correction: Any = _NOTHING,
 ) -> Array:
     ddof = _freedom_lost(ddof, correction)
-    ddof = float(ddof) if isinstance(ddof, Array) else ddof
+    ddof = float(concrete(ddof)) if isinstance(ddof, Array) else ddof
     return reduced(registry["var"], a, axis, dtype, out, keepdims, mean, where, ddof=ddof)
 
 

@@ -17,9 +17,10 @@ from numpy.lib.array_utils import normalize_axis_index
 from ..core.array import Array, concrete, is_scalar, peek
 from ..core.errors import MutationError, user_line
 from ..core.handler import HOST, constants
-from ..core.protocol import hooks, implements
+from ..core.protocol import FUNCTIONS, hooks, implements
 from ..ops import indexing, selection, views
 from ..ops.indexing import ARRAY
+from ..ops.scalars import as_python
 from ..ops.views import is_concrete, read_at, write_at
 from .shaping import cell_of
 from .ufuncs import call_ufunc, operand, write_out
@@ -30,7 +31,7 @@ __all__: list[str] = []
 @implements(np.where)
 def _where(condition: Any, *branches: Any) -> Any:
     if not branches:
-        return constants(np.nonzero(concrete(cell_of(condition))))
+        return FUNCTIONS[np.nonzero](condition)
     if len(branches) != 2:
         raise ValueError("either both or neither of x and y should be given")
     chosen = selection.where(*map(operand, (condition, *branches)))
@@ -108,7 +109,7 @@ def _piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **keywords: Any
 
 def _verdict(agreement: Any) -> Any:
     """One Python bool about whole arrays, or one for each lane where those differ."""
-    return bool(agreement) if is_concrete(agreement) else agreement
+    return bool(agreement) if is_concrete(agreement) else as_python(agreement, bool)
 
 
 @implements(np.allclose)
@@ -201,10 +202,10 @@ def _along(shape: tuple[int, ...], indices: Array, axis: int) -> tuple[Any, ...]
 
 @implements(np.compress)
 def _compress(condition: Any, a: Any, axis: Any = None, out: Any = None) -> Any:
-    mask = np.asarray(concrete(cell_of(condition)))
+    mask = cell_of(condition)
     if mask.ndim != 1:
         raise ValueError("condition must be a 1-d array")
-    return _take(a, np.flatnonzero(mask), axis, out)
+    return _take(a, FUNCTIONS[np.nonzero](mask)[0], axis, out)
 
 
 def _plainly(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,7 +20,8 @@ from ..core.array import Array, View, concrete, dtype_of, is_scalar, peek
 from ..core.handler import constant
 from ..core.operation import Op
 from ..core.protocol import hooks, implements
-from ..graph.dims import Dim, is_open
+from ..graph.dims import Dim, is_open, substitute, values_in
+from ..graph.interpreter import length_of
 from ..ops import joining, shaping
 from ..ops.elementwise import imag, real
 from ..ops.views import boxed, read_at, replay, write_at
@@ -36,11 +37,18 @@ def cell_of(x: Any) -> Array:
 
 def rearranged(cell: Array, op: Op, **params: Any) -> Any:
     """The result of an operation that moves elements: a view where NumPy's is one."""
-    if is_open((cell.shape, params)):
+    plain, given = _with_some_lengths(cell, params) if is_open((cell.shape, params)) else (peek(cell), params)
+    found = op.implementation(plain, **given)
+    if not _is_view(plain, found):
         return op(cell, **params)
-    plain = peek(cell)
-    found = op.implementation(plain, **params)
-    return View(cell, op, params, found.shape) if _is_view(plain, found) else op(cell, **params)
+    return View(cell, op, params, found.shape if given is params else op(cell, **params).shape)
+
+
+def _with_some_lengths(cell: Array, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """An array like a cell, and parameters, with numbers in place of lengths that are not known."""
+    values = values_in((cell.shape, params))
+    content = substitute((cell.shape, params), lambda dim: dim.at(lambda v: 5 + values.index(v)))
+    return np.empty(content[0], cell.dtype), content[1]
 
 
 def _is_view(plain: Any, found: Any) -> bool:
@@ -89,7 +97,7 @@ def _size(a: Any, axis: Any = None) -> int:
 def _reshape(a: Any, /, shape: Any, order: Any = "C", *, copy: bool | None = None) -> Any:
     a = cell_of(a)
     if is_open((a.shape, shape)):
-        return shaping.reshape(a, shape=_filled_in(a.shape, shape), order=order)
+        return _reshape_open(a, shape, order, bool(copy))
     plain = peek(a)
     shape = concrete(shape) if isinstance(shape, Array) else shape
     if copy is False:
@@ -100,33 +108,54 @@ def _reshape(a: Any, /, shape: Any, order: Any = "C", *, copy: bool | None = Non
     params = {"shape": found.shape, "order": order}
     if _is_view(plain, found):
         view = View(a, shaping.reshape, params, found.shape)
+        hooks.layout(a, view)
         return view.snapshot() if copy else view
-    return shaping.reshape(a, **params)
+    made = shaping.reshape(a, **params)
+    hooks.layout(a, made)
+    return made
+
+
+def _reshape_open(a: Array, shape: Any, order: str, copy: bool) -> Array:
+    """A reshape with lengths that are not known."""
+    shape = tuple(map(length_of, shape)) if isinstance(shape, (tuple, list)) else length_of(shape)
+    found = _filled_in(a.shape, shape)
+    is_view = a.ndim < 2 or (type(a) is Array and order in ("C", "A"))
+    params = {"shape": found, "order": "F" if order == "F" else "C"}
+    made = View(a, shaping.reshape, params, found) if is_view else shaping.reshape(a, **params)
+    hooks.layout(a, made, is_view)
+    return made.snapshot() if copy else made
 
 
 def _filled_in(lengths: Sequence[Any], shape: Any) -> tuple[Any, ...]:
     """A shape with the length that -1 stands for, where lengths are not known: of what is left of them all."""
-    shape = (shape,) if isinstance(shape, (int, Dim)) else tuple(shape)
-    if -1 not in shape:
-        return tuple(shape)
-    left = list(lengths)
-    rest = 1
+    shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    left, others = list(lengths), []
     for n in shape:
         if n in left and n != -1:
             left.remove(n)
         elif n != -1:
-            rest *= operator.index(n)
-    whole: Any = math.prod(n for n in left if isinstance(n, int))
-    for n in left:
-        whole = n * whole if isinstance(n, Dim) and isinstance(whole, int) else whole
-    if sum(isinstance(n, Dim) for n in left) > 1 or (rest != 1 and not isinstance(whole, int)):
-        operator.index(next(n for n in left if isinstance(n, Dim)))  # refuses
-    return tuple((whole if rest == 1 else whole // rest) if n == -1 else n for n in shape)
+            others.append(n)
+    whole, rest = _product(left), _product(others)
+    if -1 in shape:
+        rest = operator.index(rest)
+        found = whole.divided(rest) if isinstance(whole, Dim) else whole // rest
+        return tuple(found if n == -1 else n for n in shape)
+    if whole != rest:
+        np.empty([*map(operator.index, lengths)]).reshape([*map(operator.index, shape)])
+    return tuple(shape)
+
+
+def _product(lengths: Sequence[Any]) -> Any:
+    """The product of some lengths, of which at most one is left open."""
+    first = next((n for n in lengths if isinstance(n, Dim)), 1)
+    return first * math.prod(operator.index(n) for n in lengths if n is not first)
 
 
 @implements(np.ravel)
 def _ravel(a: Any, order: Any = "C") -> Any:
     a = cell_of(a)
+    if is_open(a.shape):
+        return _reshape_open(a, -1, "C" if order == "K" else order, False)
     plain = peek(a)
     flat = np.ravel(plain, order)
     flags = np.asarray(plain).flags
@@ -135,9 +164,10 @@ def _ravel(a: Any, order: Any = "C") -> Any:
     elif order == "K":
         a, order = _permuted(a, _in_memory(plain.strides)), "C"
     params = {"shape": flat.shape, "order": order}
-    return (
-        View(a, shaping.reshape, params, flat.shape) if _is_view(plain, flat) else _copy(shaping.reshape(a, **params))
-    )
+    view = _is_view(plain, flat)
+    made = View(a, shaping.reshape, params, flat.shape) if view else _copy(shaping.reshape(a, **params))
+    hooks.layout(a, made)
+    return made
 
 
 def _in_memory(strides: Sequence[int]) -> list[int]:
@@ -283,7 +313,12 @@ def _broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
     array = cell_of(array)
     shape = concrete(shape) if isinstance(shape, Array) else shape
     if is_open((array.shape, shape)):
-        return shaping.broadcast_to(array, shape=tuple(shape))
+        params = {"shape": tuple(shape)}
+        return (
+            View(array, shaping.broadcast_to, params, tuple(shape))
+            if array.shape
+            else shaping.broadcast_to(array, **params)
+        )
     return rearranged(array, shaping.broadcast_to, shape=np.broadcast_to(peek(array), shape).shape)
 
 
@@ -312,11 +347,11 @@ def _sliding_window_view(
     x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False
 ) -> Any:
     x = cell_of(x)
-    np.lib.stride_tricks.sliding_window_view(np.empty(x.shape, bool), window_shape, axis)
-    lengths = window_shape if isinstance(window_shape, (tuple, list)) else (window_shape,)
+    lengths = [*map(operator.index, window_shape if isinstance(window_shape, (tuple, list)) else (window_shape,))]
+    np.lib.stride_tricks.sliding_window_view(np.empty(x.shape, bool), lengths, axis)
     axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim, allow_duplicate=True)
     for along, length in zip(axes, lengths, strict=True):
-        x = rearranged(x, shaping.windows, length=operator.index(length), axis=along)
+        x = rearranged(x, shaping.windows, length=length, axis=along)
     return x
 
 

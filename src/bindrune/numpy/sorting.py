@@ -1,7 +1,8 @@
 """Sorting, positions of extremes and of what is not zero, and sets.
 
-How many elements are not zero, or differ, depends on the values: such positions are found from the values themselves,
-and under `vmap`, where the lanes may differ in their number, asking for them is an error that says so.
+How many elements are not zero, or differ, depends on the values: such positions are found from the values themselves
+(`ops.positions` where these are not known yet), and under `vmap`, where the lanes may differ in their number, asking
+for them is an error that says so.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from ..core.handler import constant
 from ..core.operation import Op, registry
 from ..core.protocol import implements
 from ..ops import sorting
+from ..ops.positions import distinct_positions, nonzero_positions
+from ..ops.views import is_concrete
 from .shaping import cell_of
 from .ufuncs import write_out
 
@@ -98,7 +101,8 @@ for _function in (np.argmax, np.argmin, np.nanargmax, np.nanargmin):
 
 @implements(np.nonzero)
 def _nonzero(a: Any) -> tuple[Array, ...]:
-    return tuple(map(constant, np.nonzero(concrete(cell_of(a)))))
+    a = cell_of(a)
+    return tuple(map(constant, np.nonzero(concrete(a)))) if is_concrete(a) or not a.ndim else nonzero_positions(a)
 
 
 @implements(np.unique)
@@ -111,8 +115,22 @@ def _unique(
     **others: Any,
 ) -> Any:
     a = cell_of(ar)
+    if not is_concrete(a) and axis is None and a.dtype.kind in "biuf" and others.get("equal_nan", True):
+        return _unique_of_program(np.ravel(a), a.shape, return_index, return_inverse, return_counts)
     plain = np.unique(concrete(a), True, return_inverse, return_counts, axis, **others)  # type: ignore[call-overload]
     index, *rest = plain[1:]
     values = np.ravel(a)[index] if axis is None else np.take(a, index, axis)
     found = (values, *([constant(index)] if return_index else []), *map(constant, rest))
+    return found if len(found) > 1 else values
+
+
+def _unique_of_program(a: Any, shape: Any, *returned: bool) -> Any:
+    """`np.unique` of flattened values that only the running program has."""
+    index = distinct_positions(a)
+    values = a[index]
+    inverse = np.searchsorted(values, a)
+    counts = np.zeros_like(index)
+    np.add.at(counts, inverse, 1)
+    others = (index, np.reshape(inverse, shape), counts)
+    found = (values, *(v for v, wanted in zip(others, returned, strict=True) if wanted))
     return found if len(found) > 1 else values

@@ -20,6 +20,7 @@ from ..core.handler import constant
 from ..core.operation import Binary, Unary, perform_binary, perform_unary, registry
 from ..core.protocol import FUNCTIONS, UFUNCS, hooks
 from ..ops import indexing, views
+from ..ops.scalars import of_python
 from .methods import store
 
 __all__ = ["ACCUMULATIONS", "REDUCTIONS", "call_ufunc", "lifted_ufunc", "write_out"]
@@ -40,8 +41,8 @@ _PYTHONS = frozenset({float, int, bool, complex})
 
 
 def _is_pythonic(op: Any) -> bool:
-    """Whether an operation is performed by one of Python's operators."""
-    return isinstance(op, (Unary, Binary)) and not isinstance(op.implementation, np.ufunc)
+    """Whether an operation is performed by one of Python's operators, at least on numbers of a staged program."""
+    return op in of_python or (isinstance(op, (Unary, Binary)) and not isinstance(op.implementation, np.ufunc))
 
 
 def _is_weak(x: Any) -> bool:
@@ -50,7 +51,9 @@ def _is_weak(x: Any) -> bool:
     kind = type(value)
     if kind in _STRONG:
         return False
-    return kind in _PYTHONS or (isinstance(value, Array) and not value.shape and type(peek(value)) in _PYTHONS)
+    if kind in _PYTHONS or not isinstance(x, Array):
+        return kind in _PYTHONS
+    return (isinstance(value, Array) or x._handler.symbolic) and not x.shape and type(peek(x)) in _PYTHONS
 
 
 def _strengthen(x: Any) -> Any:
@@ -216,7 +219,7 @@ def _at(ufunc: np.ufunc, op: Any, x: Any, index: Any, *others: Any) -> None:
         )
     if is_scalar(x):
         raise TypeError("first operand must be array")
-    template, arrays = views.split_index(index)
+    template, arrays = views.split_index(index, x.shape)
     if op.name in ("add", "subtract"):
         v = operand(others[0])
         views.put(x, template, arrays, v if op.name == "add" else -v, indexing.add_at)

@@ -170,9 +170,9 @@ cumprod = operation(
 
 def _places(positions: Any, shape: Sequence[int], axis: int) -> list[Any]:
     """Index arrays for elements at positions along one axis, and where they are along the others."""
-    places: list[Any] = [np.arange(n).reshape(n, *(1,) * (len(shape) - 1 - i)) for i, n in enumerate(shape)]
-    places[axis] = positions
-    return places
+    return [
+        positions if i == axis else np.arange(n).reshape(n, *(1,) * (len(shape) - 1 - i)) for i, n in enumerate(shape)
+    ]
 
 
 def gather_along(x: Any, positions: Any, axis: int) -> Any:

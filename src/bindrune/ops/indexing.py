@@ -21,7 +21,7 @@ from ..core.cotangents import Buffer, Sparse
 from ..core.handler import evaluate
 from ..core.operation import Op, Row, Spec, Write, linear, operation, row
 from ..core.symbols import Symbol
-from ..graph.dims import broadcast_shapes
+from ..graph.dims import broadcast_shapes, is_open
 
 __all__ = ["ARRAY", "Template", "add_at", "fill", "getitem", "selected_shape", "setitem", "spell_out"]
 
@@ -195,14 +195,19 @@ def selected_shape(shape: Sequence[Any], index: Template, arrays: Sequence[tuple
 
 
 def _slice_length(s: slice, length: Any) -> Any:
-    bounds = s.start, s.stop, s.step
-    if all(b is None or isinstance(b, int) for b in bounds) and isinstance(length, int):
-        return len(range(*s.indices(length)))
-    start, stop, step = 0 if s.start is None else s.start, length if s.stop is None else s.stop, s.step
-    if step not in (None, 1):
-        operator.index(stop - start)  # refuses: the length would be no linear function of the bounds
-    ends = [length + b if isinstance(b, int) and b < 0 else b for b in (start, stop)]
-    return ends[1] - ends[0]
+    if not is_open((s, length)) or s.step not in (None, 1, -1):
+        # By another step the length is no linear function of the bounds: it is that of the call at hand.
+        return len(
+            range(
+                *slice(*(b if b is None else operator.index(b) for b in (s.start, s.stop, s.step))).indices(
+                    operator.index(length)
+                )
+            )
+        )
+    start, stop = (length + b if isinstance(b, int) and b < 0 else b for b in (s.start, s.stop))
+    if s.step == -1:
+        return (length if start is None else start + 1) - (0 if stop is None else stop + 1)
+    return (length if stop is None else stop) - (0 if start is None else start)
 
 
 def _getitem_shape(specs: Sequence[Spec], params: dict[str, Any]) -> tuple[Any, ...]:

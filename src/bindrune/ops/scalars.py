@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..core.handler import evaluate
-from ..core.operation import elementwise, linear, registry, row
+from ..core.operation import Op, elementwise, linear, operation, registry, row
 from ..graph.graph import ARRAY, NUMBER, PYTHON
 from . import elementwise as _defined  # noqa: F401  (the operations whose partials are used here)
 
-__all__: list[str] = []
+__all__ = ["as_python", "of_python", "rounded"]
 
 
 def _cast_lanes(op: Any, size: int, values: list[Any], batched: list[bool], params: dict[str, Any]) -> Any:
@@ -59,6 +59,11 @@ convert = linear(
     ],
 )
 """A value as one of another dtype and form, as a variable of a loop has them from the second step on."""
+
+
+def as_python(x: Any, kind: type) -> Any:
+    """A value as a number of Python's own; under `vmap` an array of the lanes'."""
+    return convert(x, dtype=np.dtype(kind), form=PYTHON)
 
 
 def _scalar(name: str, function: Callable[..., Any], numpy_name: str, *sample: float) -> None:
@@ -121,3 +126,19 @@ def _python(numpy_name: str, function: Callable[..., Any]) -> Any:
 
 of_python: dict[Any, Any] = {registry[name]: _python(name, function) for name, function in _OF_PYTHON.items()}
 """From an operation of NumPy's to the one that Python performs on its own numbers."""
+
+
+def _round_lanes(op: Op, size: int, values: Sequence[Any], batched: Sequence[bool], params: dict[str, Any]) -> Any:
+    digits = params["digits"]
+    return np.round(values[0]).astype(int) if digits is None else np.round(values[0], digits)
+
+
+rounded = operation(
+    "python.round",
+    lambda x, digits: round(x, digits),
+    jvp=None,
+    vjp=None,
+    batch=_round_lanes,
+    rows=lambda: [row(2.5, digits=None), row(-1.26, digits=1), row(np.float64(3.7), digits=None)],
+)
+"""What Python rounds its own numbers to: the nearest decimal, where NumPy scales, and an integer without digits."""

@@ -71,6 +71,7 @@ reshape = linear(
     lambda ct, of, order: np.reshape(ct, of.shape, order=order),
     batch=_batch_reshape,
     rows=_reshape_rows,
+    shape=lambda specs, params: params["shape"],
 )
 
 
@@ -260,17 +261,6 @@ broadcast_to = linear(
 # ---------------------------------------------------------------------------------------------------------- windows
 
 
-def _transpose_windows(ct: Any, of: Spec, length: int, axis: int) -> Any:
-    """Sum what came from the same element: window by window, each one place further."""
-    along, count = of.shape[axis], of.shape[axis] - length + 1
-    ct = np.moveaxis(ct, (-1, axis), (-2, -1))
-    others = np.shape(ct)[:-2]
-    # Rows with `length` zeros appended and read with a period one shorter are shifted by one place each.
-    rows = np.concatenate([ct, np.zeros((*others, length, length), of.dtype)], -1)
-    flat = np.reshape(rows, (*others, length * (count + length)))[..., : length * along]
-    return np.moveaxis(np.sum(np.reshape(flat, (*others, length, along)), -2), -1, axis)
-
-
 def _windows(x: Any, length: int, axis: int) -> Any:
     return np.lib.stride_tricks.sliding_window_view(x, length, axis)
 
@@ -287,7 +277,44 @@ def _windows_rows() -> Iterable[Row]:
     yield row(cube[:0], length=3, axis=2)
 
 
+def _transpose_windows(ct: Any, axis: int) -> Any:
+    return evaluate(overlap_add, (ct,), {"axis": axis})
+
+
 windows = linear("windows", _windows, _transpose_windows, batch=_batch_windows, rows=_windows_rows)
+
+
+def _overlap_add(x: Any, axis: int) -> Any:
+    """Sum what came from the same element, by the shorter of both axes: place by place, or window by window."""
+    x = np.moveaxis(x, axis, -2)
+    count, length = x.shape[-2:]
+    found = np.zeros((*x.shape[:-2], count + length - 1), x.dtype)
+    if length <= count:
+        for i in range(length):
+            found[..., i : i + count] += x[..., i]
+    else:
+        for i in range(count):
+            found[..., i : i + length] += x[..., i, :]
+    return np.moveaxis(found, -1, axis)
+
+
+def _overlap_rows() -> Iterable[Row]:
+    cube = np.arange(24.0).reshape(2, 3, 4) / 5 - 2
+    yield row(cube[0], axis=0)
+    yield row(cube, axis=0)
+    yield row(cube.astype(np.float32), axis=1)
+    yield row(cube[0, :1], axis=0)
+    yield row(cube[:0], axis=1)
+
+
+overlap_add = linear(
+    "overlap_add",
+    _overlap_add,
+    lambda ct, of, axis: evaluate(windows, (ct,), {"length": of.shape[-1], "axis": axis}),
+    batch=lambda op, size, values, batched, params: evaluate(op, values, {"axis": params["axis"] + 1}),
+    rows=_overlap_rows,
+)
+"""The adjoint of `windows`: what the windows along the last axis say of each element, summed."""
 
 # --------------------------------------------------------------------------------------------------------- diagonal
 

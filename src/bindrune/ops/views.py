@@ -22,6 +22,7 @@ from ..core.protocol import hooks
 from ..graph.dims import Dim, is_open
 from ..graph.dims import hooks as lengths
 from .indexing import ARRAY, Template, add_at, fill, getitem, selected_shape, setitem, spell_out
+from .positions import nonzero_positions
 
 __all__ = [
     "assign", "behind", "boxed", "ending", "inside", "is_concrete", "locate", "masked", "masks", "put", "read_at",
@@ -29,12 +30,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def split_index(index: Any) -> tuple[Template, list[Any]]:
+def split_index(index: Any, shape: Sequence[Any]) -> tuple[Template, list[Any]]:
     """An index as the user writes it, as a template and index arrays (masks become the positions they choose)."""
     if type(index) is int:
         return (index,), []
     template: list[Any] = []
     arrays: list[Any] = []
+    masks: list[tuple[int, Any]] = []
     for e in index if type(index) is tuple else (index,):
         kind = type(e)
         if kind is int or e is None or e is Ellipsis:
@@ -47,16 +49,41 @@ def split_index(index: Any) -> tuple[Template, list[Any]]:
             template.append(int(concrete(e)))
         else:
             e = e if isinstance(e, (Array, np.ndarray)) else hooks.asarray(e) if _has_stand_in(e) else np.asarray(e)
-            if e.size == 0 and e.dtype.kind == "f" and isinstance(e, np.ndarray):
+            if isinstance(e, np.ndarray) and e.dtype.kind == "f" and e.size == 0:
                 e = e.astype(int)
             if e.dtype.kind == "b":
-                found = np.nonzero(concrete(e)) if e.ndim else (np.zeros(int(bool(concrete(e))), int),)
+                masks.append((len(template), e))
+                found = _chosen(e)
                 template += [ARRAY] * len(found)
                 arrays += found
             else:
                 template.append(ARRAY)
                 arrays.append(e)
+    for place, mask in masks:
+        _refuse_mask(tuple(template), place, mask.shape, shape)
     return tuple(template), arrays
+
+
+def _chosen(mask: Any) -> tuple[Any, ...]:
+    """The positions that a mask chooses."""
+    if not mask.ndim:
+        return (np.zeros(int(bool(concrete(mask))), int),)
+    if isinstance(mask, Array) and not is_concrete(mask):
+        return nonzero_positions(mask)
+    return np.nonzero(concrete(mask))
+
+
+def _refuse_mask(template: Template, place: int, mask: Sequence[Any], shape: Sequence[Any]) -> None:
+    """Refuse a mask that has not the lengths of the axes it stands for."""
+    entries = [i for i, e in enumerate(template) if e is not None]
+    at = template.index(Ellipsis) if Ellipsis in template else len(template)
+    first = entries.index(place) if place < at else len(shape) - len(entries) + entries.index(place)
+    for axis, (length, own) in enumerate(zip(shape[first:], mask, strict=False), first):
+        if length != own:
+            raise IndexError(
+                f"boolean index did not match indexed array along axis {axis}; size of axis is {length} but size of "
+                f"corresponding boolean axis is {own}"
+            )
 
 
 def _has_stand_in(index: Any) -> bool:
@@ -94,13 +121,14 @@ def read_at(cell: Array, index: Any) -> Array:
         if len(shape) == 1 and type(shape[0]) is int and -shape[0] <= index < shape[0]:
             element: Array = getitem(cell, index=(index,))
             return element
-    template, arrays = split_index(index)
+    template, arrays = split_index(index, cell.shape)
     if not _are_numbers(arrays):
         result: Array = getitem(_under_flag(cell, index), *arrays, index=template)
         return result
     if is_open((template, cell.shape)):
         if cell.root._handler is HOST:
             lengths.adopt(cell.root, template)
+        lengths.bound(cell.shape, template)
         shape = selected_shape(cell.shape, template, [a.shape for a in arrays])
         if not shape and Ellipsis not in template:
             one: Array = getitem(cell, *arrays, index=template)
@@ -133,9 +161,12 @@ def boxed(number: Array) -> View:
 def write_at(cell: Array, index: Any, value: Any) -> None:
     """``cell[index] = value``."""
     if isinstance(index, Array) and index.dtype.kind == "b" and index.shape and not is_concrete(index):
-        _write_chosen(cell, index, value)
-        return
-    template, arrays = split_index(index)
+        rest = len(cell.shape) - len(index.shape)
+        if index.shape == cell.shape[: len(index.shape)] and np.ndim(value) <= rest:
+            chosen: Any = np.where(np.reshape(index, (*index.shape, *(1,) * rest)), value, cell)
+            assign(cell, chosen)
+            return
+    template, arrays = split_index(index, cell.shape)
     if type(value) is View and value.root is cell.root and _are_numbers(arrays):
         viewed = read_at(cell, index) if is_open((template, cell.shape)) else locate(cell, template, arrays)
         if _same(value, viewed):
@@ -143,15 +174,6 @@ def write_at(cell: Array, index: Any, value: Any) -> None:
     if isinstance(value, (list, tuple)):
         value = hooks.asarray(value)
     put(_under_flag(cell, index) if arrays else cell, template, arrays, value)
-
-
-def _write_chosen(cell: Array, mask: Array, value: Any) -> None:
-    """``cell[mask] = value`` for a mask that differs between lanes: what to write must not depend on their number."""
-    rest = len(cell.shape) - len(mask.shape)
-    if mask.shape != cell.shape[: len(mask.shape)] or np.ndim(value) > rest:
-        concrete(mask)  # refuses
-    chosen: Any = np.where(np.reshape(mask, (*mask.shape, *(1,) * rest)), value, cell)
-    assign(cell, chosen)
 
 
 def _under_flag(cell: Array, index: Any) -> Array:

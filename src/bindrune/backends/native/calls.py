@@ -1,11 +1,15 @@
-"""Calls out of machine code: of the host, which performs what has no instructions, and of the library for matrices."""
+"""Calls out of machine code: of the host, which performs what has no instructions, and of libraries for matrices."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from .instructions import constant, memory_type, register_type
 from .loops import Affine, HostCall, LibraryCall
+from .machine import MATRICES
 from .views import View
 
 if TYPE_CHECKING:
@@ -37,9 +41,9 @@ def _first(f: Function, view: View) -> str:
 
 
 def call_host(f: Function, s: HostCall) -> None:
-    """Call the host; a call for room for an output answers with its address."""
+    """Call the host; a call for room for an output, which has no address yet, answers with it."""
     slots: list[tuple[str, str]] = []
-    for x in (*s.operands, *s.results):
+    for x in s.operands if s.number < 0 else (*s.operands, *s.results):
         if isinstance(x, View):
             slots.append(("ptr", _first(f, x)))
             slots += [("i64", f.sum(n)) for n in x.shape]
@@ -64,35 +68,96 @@ def call_host(f: Function, s: HostCall) -> None:
 
 
 def call_library(f: Function, s: LibraryCall) -> None:
-    """Call the library."""
-    a, b = s.operands
-    t = register_type(s.result.dtype)
-    symbol = f"bindrune.{'d' if t == 'double' else 's'}gemm"
-    f.w.declarations.setdefault(symbol, f"declare void @{symbol}({', '.join(['ptr'] * 13)})")
-    # The library's matrices go down columns: what it multiplies are transposes, in the other order.
-    arguments = [*(_letter(f, view) for view in (b, a))]
-    arguments += [f.cell("i32", _narrow(f, n)) for n in (b.shape[1], a.shape[0], a.shape[1])]
-    arguments.append(f.cell(t, constant(1, s.result.dtype)))
-    for view in (b, a):
-        arguments += [_first(f, view), f.cell("i32", _leading(f, view))]
-    arguments += [f.cell(t, constant(0, s.result.dtype)), _first(f, s.result)]
-    arguments.append(f.cell("i32", _leading(f, s.result)))
+    """Call a library."""
+    _ROUTINES[s.name](f, s)
+
+
+def _call(f: Function, routine: str, dtype: np.dtype[Any], arguments: Sequence[str]) -> None:
+    """Call a routine of Fortran's, for a type."""
+    symbol = f"{MATRICES}{'d' if dtype.itemsize == 8 else 's'}{routine}"
+    f.w.declarations.setdefault(symbol, f"declare void @{symbol}({', '.join(['ptr'] * len(arguments))})")
     f.w.do(f"call void @{symbol}({', '.join(f'ptr {x}' for x in arguments)})")
 
 
-def _narrow(f: Function, n: Affine) -> str:
-    """A length as a Fortran integer."""
+def _gemm(adds: bool) -> Callable[[Function, LibraryCall], None]:
+    """The product of two matrices, added to the result's content or not."""
+
+    def write(f: Function, s: LibraryCall) -> None:
+        a, b = s.operands
+        t, dtype = register_type(s.result.dtype), s.result.dtype
+        # The library's matrices go down columns: what it multiplies are transposes, in the other order.
+        arguments = [*(_letter(f, "N" if _strides(f, view)[1] == "1" else "T") for view in (b, a))]
+        arguments += [_integer(f, n) for n in (b.shape[1], a.shape[0], a.shape[1])]
+        arguments.append(f.cell(t, constant(1, dtype)))
+        for view in (b, a):
+            arguments += [_first(f, view), _leading(f, view)]
+        arguments += [f.cell(t, constant(int(adds), dtype)), _first(f, s.result), _leading(f, s.result)]
+        _call(f, "gemm", dtype, arguments)
+
+    return write
+
+
+def _trsm(lower: bool) -> Callable[[Function, LibraryCall], None]:
+    """Replace a matrix by what a triangular one takes to it."""
+
+    def write(f: Function, s: LibraryCall) -> None:
+        (a,), b = s.operands, s.result
+        one = f.cell(register_type(b.dtype), constant(1, b.dtype))
+        # The library sees the transposes: the unknown one stands on the left, and the other triangle is read.
+        arguments = [*(_letter(f, x) for x in ("R", "U" if lower else "L", "N", "N"))]
+        arguments += [_integer(f, b.shape[1]), _integer(f, b.shape[0]), one]
+        arguments += [_first(f, a), _leading(f, a), _first(f, b), _leading(f, b)]
+        _call(f, "trsm", b.dtype, arguments)
+
+    return write
+
+
+def _gesv(f: Function, s: LibraryCall) -> None:
+    """Replace a matrix by its transpose's triangular factors, and the rows of another by what it takes to them."""
+    a, pivots, b = s.operands
+    arguments = [_integer(f, a.shape[0]), _integer(f, b.shape[0]), _first(f, a), _leading(f, a), _first(f, pivots)]
+    arguments += [_first(f, b), _leading(f, b), _first(f, s.result)]
+    _call(f, "gesv", a.dtype, arguments)
+
+
+def _getrf(f: Function, s: LibraryCall) -> None:
+    """Replace a matrix by the triangular factors of its transpose."""
+    a, pivots = s.operands
+    n = _integer(f, a.shape[0])
+    _call(f, "getrf", a.dtype, [n, n, _first(f, a), _leading(f, a), _first(f, pivots), _first(f, s.result)])
+
+
+def _potrf(f: Function, s: LibraryCall) -> None:
+    """Replace the lower triangle of a matrix by its Cholesky factor."""
+    (a,) = s.operands
+    upper = _letter(f, "U")  # to the library, which sees the transpose
+    _call(f, "potrf", a.dtype, [upper, _integer(f, a.shape[0]), _first(f, a), _leading(f, a), _first(f, s.result)])
+
+
+_ROUTINES: dict[str, Callable[[Function, LibraryCall], None]] = {
+    "gemm": _gemm(adds=False), "gemm_add": _gemm(adds=True), "gesv": _gesv, "getrf": _getrf, "potrf": _potrf,
+    "trsm_lower": _trsm(lower=True), "trsm_upper": _trsm(lower=False),
+}  # fmt: skip
+"""By the name of a library call what writes it."""
+
+
+def _integer(f: Function, n: Affine) -> str:
+    """A length as Fortran takes it."""
     found = f.sum(n)
-    return found if n.known is not None else f.w.value(f"trunc i64 {found} to i32")
+    return f.cell("i32", found if n.known is not None else f.w.value(f"trunc i64 {found} to i32"))
 
 
-def _letter(f: Function, view: View) -> str:
-    """Whether the library must transpose a matrix."""
-    return f.cell("i8", str(ord("N" if _strides(f, view)[1] == "1" else "T")))
+def _letter(f: Function, letter: str) -> str:
+    """A letter as Fortran takes it."""
+    return f.cell("i8", str(ord(letter)))
 
 
 def _leading(f: Function, view: View) -> str:
-    """How far apart the rows of a matrix are, or its columns."""
+    """How far apart the rows of a matrix are, or its columns; at least one."""
     rows, columns = _strides(f, view)
     found = rows if columns == "1" else columns
-    return found if found.isdigit() else f.w.value(f"trunc i64 {found} to i32")
+    if found.isdigit():
+        return f.cell("i32", str(max(int(found), 1)))
+    found = f.w.value(f"trunc i64 {found} to i32")
+    some = f.w.value(f"icmp sgt i32 {found}, 0")
+    return f.cell("i32", f.w.value(f"select i1 {some}, i32 {found}, i32 1"))

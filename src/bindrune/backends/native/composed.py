@@ -197,6 +197,88 @@ def _logsumexp(low: Lowering, node: Node, operands: list[Location]) -> Any:
     return _result(low, node, found, x, axes)
 
 
+@rule("special.logsumexp")
+def _precise_logsumexp(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    """The same after SciPy, where the largest are counted: what the others add to them may be tiny."""
+    x = low.view(operands[0])
+    dtype = node.results[0].dtype
+    if not _floats(x) or x.dtype != dtype:
+        return NotImplemented
+    axes = _axes(node, x)
+    most = accumulated(low, "maximum", x, axes, x.load, _first_of(low, x, axes, "maximum"), dtype)
+    spread = broadcast(kept(most, x.shape, axes), x.shape)
+
+    def is_most(index: Sequence[Affine]) -> Expression:
+        return _test("equal", x.load(index), spread.load(index))
+
+    def power(index: Sequence[Affine]) -> Expression:
+        found = Apply("exp", (Apply("subtract", (x.load(index), spread.load(index)), dtype),), dtype)
+        return Apply("where", (is_most(index), _number(0, dtype), found), dtype)
+
+    zero = _number(0, dtype)
+    others = accumulated(low, "add", x, axes, power, zero, dtype)
+    count = accumulated(low, "add", x, axes, lambda index: convert(is_most(index), dtype), zero, dtype)
+
+    def logarithm(s: Expression, n: Expression, m: Expression) -> Expression:
+        share = Apply("where", (_test("equal", s, zero), s, Apply("divide", (s, n), dtype)), dtype)
+        both = Apply("add", (Apply("log1p", (share,), dtype), Apply("log", (n,), dtype)), dtype)
+        return Apply("add", (both, m), dtype)
+
+    return _result(low, node, low.map(logarithm, [others, count, most], dtype), x, axes)
+
+
+@rule("special.softmax", "special.log_softmax")
+def _softmax(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    """Exponentials relative to the largest by their sum, or the logarithms of these."""
+    x = low.view(operands[0])
+    dtype = node.results[0].dtype
+    axes = _axes(node, x)
+    if not _floats(x) or x.dtype != dtype or any(not x.shape[i].known for i in axes):
+        return NotImplemented
+    logarithmic = node.op.name == "special.log_softmax"
+    most = accumulated(low, "maximum", x, axes, x.load, _first_of(low, x, axes, "maximum"), dtype)
+    if logarithmic:
+        most = low.map(lambda m: Apply("where", (_test("isfinite", m), m, _number(0, dtype)), dtype), [most], dtype)
+    apart = low.map(
+        lambda v, m: Apply("subtract", (v, m), dtype), [x, broadcast(kept(most, x.shape, axes), x.shape)], dtype
+    )
+    powers = low.map(lambda v: Apply("exp", (v,), dtype), [apart], dtype)
+    total = accumulated(low, "add", powers, axes, powers.load, _number(0, dtype), dtype)
+    total = kept(total, x.shape, axes)
+    if not logarithmic:
+        return low.map(lambda v, s: Apply("divide", (v, s), dtype), [powers, total], dtype)
+    logarithms = low.map(lambda s: Apply("log", (s,), dtype), [total], dtype)
+    return low.map(lambda v, s: Apply("subtract", (v, s), dtype), [apart, logarithms], dtype)
+
+
+@rule("norm")
+def _norm(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    """A root of a sum of powers."""
+    x = low.view(operands[0])
+    dtype, order = node.results[0].dtype, node.params["ord"]
+    if not _floats(x) or x.dtype != dtype:
+        return NotImplemented
+    axes = _axes(node, x)
+    of_squares = order in (None, "fro", "f") or (order == 2 and len(axes) == 1)
+    if not of_squares and (len(axes) != 1 or order == 0 or not np.isfinite(order)):
+        return NotImplemented
+    zero = _number(0, dtype)
+
+    def power(index: Sequence[Affine]) -> Expression:
+        if of_squares:
+            return Apply("square", (x.load(index),), dtype)
+        return Apply("power", (Apply("absolute", (x.load(index),), dtype), _number(order, dtype)), dtype)
+
+    total = accumulated(low, "add", x, axes, power, zero, dtype)
+
+    def root(s: Expression) -> Expression:
+        if of_squares:
+            return Apply("sqrt", (s,), dtype)
+        return Apply("power", (s, _number(1 / order, dtype)), dtype)
+
+    return _result(low, node, low.map(root, [total], dtype), x, axes)
+
+
 @rule("round")
 def _round(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """The nearest integer."""

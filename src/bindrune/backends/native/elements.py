@@ -37,6 +37,9 @@ _OF_MATH = {
     "atan2": "arctan2",
 }  # fmt: skip
 
+_OF_SPECIAL = {f"special.{name}" for name in ("erf", "erfc", "expm1", "log1p", "exp2", "cbrt", "expit", "log_expit")}
+"""SciPy's functions that have instructions, or a function of C's library."""
+
 _COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
 
 _OF_PYTHON = {
@@ -95,7 +98,7 @@ def _of_numpy(name: str, operands: Sequence[tuple[np.dtype[Any], bool]]) -> Mean
     """What NumPy's ufunc does."""
     if name == "stop_gradient":
         return Meaning("positive", (operands[0][0],), operands[0][0])
-    if name in ("special.erf", "special.erfc"):
+    if name in _OF_SPECIAL:
         dtype = operands[0][0]
         return Meaning(name.removeprefix("special."), (dtype,), dtype) if dtype.kind == "f" else None
     ufunc = getattr(np, name, None)

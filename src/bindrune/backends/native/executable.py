@@ -28,7 +28,7 @@ from .llvm import Module
 from .loops import For, HostCall, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
-from .machine import Code, compile_text, define_libraries, define_symbol
+from .machine import MATRICES, Code, compile_text, define_libraries, define_symbol
 from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
 from .threads import define_threads
 
@@ -97,7 +97,7 @@ class Executable:
         _define_host()
         if module.threaded:
             define_threads()
-        if "gemm" in text:
+        if MATRICES in text:
             define_libraries()
         self._code = compile_text(text)
         run = self._code.address("run")
@@ -197,7 +197,8 @@ class Executable:
         def number(value: Value) -> int:
             return int(value.content if isinstance(value, Literal) else found[value])
 
-        return np.empty(substitute(type.shape, lambda dim: dim.at(number)), type.dtype)
+        # Of a length that is negative: the program stops at what it took for granted of its bounds.
+        return np.empty(substitute(type.shape, lambda dim: max(dim.at(number), 0)), type.dtype)
 
     def stopped(self, status: int, context: int, arguments: Sequence[Any]) -> list[Any]:
         """What happens when the program has stopped: an error, or the outputs after all."""

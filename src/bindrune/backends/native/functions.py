@@ -410,7 +410,11 @@ def _advice(s: For) -> str:
 
 
 def _is_short(s: For) -> bool:
-    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s) <= _LARGEST
+    steps = s.extent.known
+    if steps is None or steps >= 2 * _SHORT or _written_out(s) > _LARGEST:
+        return False
+    # A loop as short as that which is no whole number of vectors would be one of masked vectors, that wait for memory.
+    return steps < _SHORT or steps % _SHORT != 0
 
 
 def _written_out(s: Statement) -> int:

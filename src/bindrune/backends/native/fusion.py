@@ -180,7 +180,7 @@ def _fused(block: list[Statement]) -> tuple[list[Statement], _Effects]:
             mine = _effects(s)
         done.append((s, mine))
         if isinstance(s, For) and not s.ordered:
-            _join(done)
+            _join(done, len(done) - 1)
     total = _Effects()
     for _, mine in done:
         total.add(mine)
@@ -198,24 +198,25 @@ def _add_own(s: Statement, found: _Effects) -> None:
         found.indexed.discard(s.variable)
 
 
-def _join(done: list[tuple[Statement, _Effects]]) -> None:
-    """Fuse the last of some statements with one before it, if there is one."""
-    last, effects = done[-1]
+def _join(done: list[tuple[Statement, _Effects]], at: int) -> None:
+    """Fuse one of some statements with those before it, as long as there is one that it can be fused with."""
+    last, effects = done[at]
     assert isinstance(last, For)
     needed = _Effects()
     needed.add(effects, elements=True)
     before: set[int] = set()
-    for p in range(len(done) - 2, max(len(done) - 2 - _WINDOW, -1), -1):
+    for p in range(at - 1, max(at - 1 - _WINDOW, -1), -1):
         s, mine = done[p]
         if isinstance(s, For) and _joinable(s, mine, last, effects):
-            between = range(p + 1, len(done) - 1)
+            between = range(p + 1, at)
             if not any(_ordered(mine, done[q][1]) for q in between if q in before):
                 fused = _merge(s, last)
-                done[p:] = [
+                done[p : at + 1] = [
                     *(done[q] for q in between if q in before),
                     (fused, _effects(fused)),
                     *(done[q] for q in between if q not in before),
                 ]
+                _join(done, p + len(before))
                 return
         if _ordered(mine, needed):
             before.add(p)

@@ -266,9 +266,8 @@ def _no_such_index_among(axis: int) -> Any:
 
 
 def _gathered(
-    low: Lowering, node: Node, x: View, arrays: Sequence[Location], types: Sequence[Value]
+    low: Lowering, node: Node, x: View, template: Any, arrays: Sequence[Location], types: Sequence[Value]
 ) -> _Gathered | None:
-    template = node.params["index"]
     if any(v.dtype.kind not in "iu" for v in types) or any(isinstance(e, Dim) for e in template):
         return None
     try:
@@ -280,7 +279,7 @@ def _gathered(
 def _gather(low: Lowering, node: Node, operands: list[Location]) -> Any:
     x, *arrays = operands
     assert isinstance(x, View)
-    chosen = _gathered(low, node, x, arrays, node.operands[1:])
+    chosen = _gathered(low, node, x, node.params["index"], arrays, node.operands[1:])
     if chosen is None:
         return NotImplemented
     chosen.check()
@@ -364,7 +363,7 @@ def _scatter(low: Lowering, node: Node, operands: list[Location], adds: bool) ->
     x, value, *arrays = operands
     target = x
     assert isinstance(x, View)
-    chosen = _gathered(low, node, x, arrays, node.operands[2:])
+    chosen = _gathered(low, node, x, node.params["index"], arrays, node.operands[2:])
     if chosen is None:
         return NotImplemented
     chosen.check()
@@ -384,3 +383,30 @@ def _scatter(low: Lowering, node: Node, operands: list[Location], adds: bool) ->
         at = target.at(chosen.at(index))
         _put(low, target.buffer, at, value.load(index) if isinstance(value, View) else value, adds)
     return target
+
+
+@rule("last_writes")
+def _last_writes(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    """Which elements of a selection are the last at their places: each place remembers who came there last."""
+    shape, index = node.params["shape"], node.params["index"]
+    entries = [e for e in spell_out(index, len(shape)) if e is not None]
+    lengths = [low.length(n) for e, n in zip(entries, shape, strict=True) if e is ARRAY]
+    visitors = low.array(INTEGER, tuple(lengths))
+    chosen = _gathered(low, node, visitors, (ARRAY,) * len(lengths), operands, node.operands)
+    if chosen is None or any(n.known is None for n in chosen.shape[1:]):
+        return NotImplemented
+    chosen.check()
+    made = low.array(BOOL, chosen.shape)
+
+    def number(index: Sequence[Affine]) -> Affine:
+        found = ZERO
+        for i, n in zip(index, chosen.shape, strict=True):
+            found = found * (n.known or 0) + i
+        return found
+
+    with low.nest(chosen.shape, ordered=True) as index:
+        low.do(Store(visitors.buffer, visitors.at(chosen.at(index)), number(index)))
+    with low.nest(chosen.shape) as index:
+        last = visitors.load(chosen.at(index))
+        low.do(Store(made.buffer, made.at(index), Apply("equal", (last, number(index)), BOOL)))
+    return made

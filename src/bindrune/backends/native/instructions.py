@@ -463,14 +463,14 @@ _VECTOR = set(LIBRARY.values()) - {"nextafter"}
 """Those that glibc has for vectors too."""
 
 
-kernels: dict[str, Callable[..., str]] = {}
-"""Functions that are written out here instead of being called, by name (`mathematics` enters them)."""
+kernels: dict[tuple[str, int], Callable[..., str]] = {}
+"""Functions that are written out here instead of being called, by name and bytes (`mathematics` enters them)."""
 
 
 def call_library(w: Writer, name: str, x: Sequence[str], dtype: np.dtype[Any]) -> str:
     """Call a function of C's library, which a loop may call for vectors."""
-    if name in kernels:
-        return kernels[name](w, name, x[0], dtype)
+    if (name, dtype.itemsize) in kernels:
+        return kernels[name, dtype.itemsize](w, name, x[0], dtype)
     t = register_type(dtype)
     symbol = name if dtype.itemsize == 8 else f"{name}f"
     variants = vector_variants(symbol, len(x), dtype.itemsize) if name in _VECTOR else []
@@ -521,3 +521,19 @@ def _log_of_sum(power: str, log_of_two: float, scale: float) -> Entry:
 
 _entries["logaddexp"] = ("f", _log_of_sum("exp", np.log(2), 1))
 _entries["logaddexp2"] = ("f", _log_of_sum("exp2", 1, 1 / np.log(2)))
+
+
+@_define("expit", "f")
+def _expit(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    t, one = register_type(source), constant(1, source)
+    power = call_library(w, "exp", [w.value(f"fneg {t} {x[0]}")], source)
+    return w.value(f"fdiv {t} {one}, {w.value(f'fadd {t} {one}, {power}')}")
+
+
+@_define("log_expit", "f")
+def _log_expit(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    t = register_type(source)
+    power = call_library(w, "exp", [w.value(f"fneg {t} {_intrinsic(w, 'fabs', source, x)}")], source)
+    rest = call_library(w, "log1p", [power], source)
+    below = _select(w, w.value(f"fcmp olt {t} {x[0]}, {constant(0, source)}"), source, x[0], constant(0, source))
+    return w.value(f"fsub {t} {below}, {rest}")

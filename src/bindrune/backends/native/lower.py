@@ -196,7 +196,7 @@ class Lowering:
             made = self.array(value.dtype, found.shape, Storage(value.dtype, found.shape, "output", position))
             self.program.outputs.append(made.storage)
             if any(v not in self.program_inputs for v in values_in(value.shape)):
-                self.do(HostCall(MAKE_ROOM - position, tuple(found.shape), ()))
+                self.do(HostCall(MAKE_ROOM - position, tuple(found.shape), (made,)))
             self.copy(made, found)
             return
         storage = Storage(value.dtype, (), "output", position)

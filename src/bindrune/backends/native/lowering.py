@@ -6,12 +6,22 @@ import functools
 import operator
 
 from ...graph.graph import Graph
-from . import composed, control, indexing, products, reductions, shaping, stacks  # noqa: F401  (they enter their rules)
+from . import (  # noqa: F401  (they enter their rules)
+    composed,
+    control,
+    indexing,
+    products,
+    reductions,
+    shaping,
+    stacks,
+    systems,
+)
 from .fusion import fuse
 from .jamming import jam
 from .loops import Program
 from .lower import Lowering
 from .packing import pack
+from .regrouping import regrouped
 from .simplification import simplify
 from .splitting import split
 
@@ -20,6 +30,7 @@ __all__ = ["lower"]
 
 def lower(graph: Graph, libraries: bool = True) -> Program:
     """The loop program of a graph; it calls libraries for what they do better, if there are any."""
+    graph = regrouped(graph)
     lowering = Lowering(graph.name, libraries)
     lowering.known_stack = stacks.stack_of
     lowering.stack_at = functools.partial(stacks.Top, owned=False)

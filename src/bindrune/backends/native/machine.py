@@ -16,6 +16,7 @@ import numpy as np
 from .cache import key_of, load, store
 
 __all__ = [
+    "MATRICES",
     "Code",
     "compile_text",
     "cpu",
@@ -25,6 +26,9 @@ __all__ = [
     "scalar_alias",
     "vector_variants",
 ]
+
+MATRICES = "bindrune.matrices."
+"""What the symbols of the libraries for matrices begin with."""
 
 
 @functools.cache
@@ -79,16 +83,18 @@ def vector_variants(symbol: str, arguments: int, itemsize: int) -> list[tuple[in
 
 @functools.cache
 def define_libraries() -> None:
-    """Let machine code call the library for matrices that SciPy has."""
-    from scipy.linalg import cython_blas
+    """Let machine code call the libraries for matrices that SciPy has."""
+    from scipy.linalg import cython_blas, cython_lapack
 
     name = ctypes.pythonapi.PyCapsule_GetName
     name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    for function in ("sgemm", "dgemm"):
-        capsule = cython_blas.__pyx_capi__[function]
-        define_symbol(f"bindrune.{function}", get(capsule, name(capsule)))
+    for library, routines in ((cython_blas, ("gemm", "trsm")), (cython_lapack, ("gesv", "getrf", "potrf"))):
+        for routine in routines:
+            for function in (f"s{routine}", f"d{routine}"):
+                capsule = library.__pyx_capi__[function]
+                define_symbol(f"{MATRICES}{function}", get(capsule, name(capsule)))
 
 
 @functools.cache

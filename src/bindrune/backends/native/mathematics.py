@@ -37,6 +37,10 @@ class _Format(NamedTuple):
     tanh_limit: float
     root_half: int
     """The bits of the square root of one half."""
+    erf: tuple[float, ...] = ()
+    """Of ``(erf(x) - x) / x`` in ``x**2`` for ``|x| < 1.1``."""
+    erfc: tuple[float, ...] = ()
+    """Of ``sqrt(1 - erf(x))`` in ``x - 2`` for ``1.1 <= x <= 4``."""
 
 
 _DOUBLE = _Format(
@@ -77,6 +81,15 @@ _SINGLE = _Format(
     log=(0.6666666655270946, 0.4000012300639298, 0.28550708566562577, 0.2333315734911182),
     tanh_limit=10.0,
     root_half=0x3F3504F3,
+    erf=(
+        0.12837916693394774, -0.3761263724167812, 0.1128376331977295, -0.02686431001791387, 0.0052179211456637575,
+        -0.0008439851189819222, 0.00010954589512175952, -8.806763609657448e-06,
+    ),
+    erfc=(
+        0.06839386614259645, -0.15108770297262952, 0.13529802326744794, -0.05366087480107748, -0.0005837190513854752,
+        0.009224910644068674, -0.0028165387003970675, -0.0003753073568710084, 0.0003643284224218686,
+        -5.618769531121944e-05,
+    ),
 )  # fmt: skip
 
 _FORMATS = {4: _SINGLE, 8: _DOUBLE}
@@ -260,6 +273,15 @@ def _log1p(f: _Kernel, x: str) -> str:
     return _at_edges(f, found, x, -1.0)
 
 
+def _erf(f: _Kernel, x: str) -> str:
+    near = f.fused(x, f.polynomial(f.multiply(x, x), f.format.erf), x)
+    size = f.intrinsic("fabs", x)
+    root = f.polynomial(f.subtract(size, f.number(2)), f.format.erfc)
+    root = f.select(f.compare("ogt", size, f.number(3.9)), f.number(0), root)
+    far = f.fused(f.w.value(f"fneg {f.t} {root}"), root, f.number(1))
+    return f.select(f.compare("olt", size, f.number(1.1)), near, f.intrinsic("copysign", far, x))
+
+
 KERNELS: dict[str, Callable[[_Kernel, str], str]] = {
     "exp": _exp,
     "exp2": _exp2,
@@ -267,6 +289,7 @@ KERNELS: dict[str, Callable[[_Kernel, str], str]] = {
     "tanh": _tanh,
     "log": _log,
     "log1p": _log1p,
+    "erf": _erf,
 }
 """By the name in C's library."""
 
@@ -285,4 +308,6 @@ def call_kernel(w: Writer, name: str, x: str, dtype: np.dtype) -> str:
     return w.value(f"call {t} @{symbol}({t} {x})")
 
 
-kernels.update(dict.fromkeys(KERNELS, call_kernel))
+kernels.update(
+    ((name, size), call_kernel) for name in KERNELS for size, format in _FORMATS.items() if name != "erf" or format.erf
+)

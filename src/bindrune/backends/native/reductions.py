@@ -127,11 +127,17 @@ def accumulated(
                 low.do(Accumulate(combine, cell, (), element(index)))
             low.do(Store(made.buffer, made.at(outer), Load(cell, ())))
         return made
-    with low.nest(made.shape) as at:
-        low.do(Store(made.buffer, made.at(at), start))
-    with low.nest([shape[i] for i in order]) as at:
-        found = _ordered(order, at)
-        low.do(Accumulate(combine, made.buffer, made.at([found[i] for i in staying]), element(found)))
+    # Axes that stay and come first are those of one nest around all: what a step of it needs is then close by.
+    split = next((n for n, i in enumerate(order) if i in axes), len(order))
+    rest = [i for i in staying if i not in order[:split]]
+    with low.nest([shape[i] for i in order[:split]]) as first:
+        with low.nest([shape[i] for i in rest]) as at:
+            found = dict(zip((*order[:split], *rest), (*first, *at), strict=True))
+            low.do(Store(made.buffer, made.at([found[i] for i in staying]), start))
+        with low.nest([shape[i] for i in order[split:]]) as at:
+            found = dict(zip(order, (*first, *at), strict=True))
+            place = made.at([found[i] for i in staying])
+            low.do(Accumulate(combine, made.buffer, place, element([found[i] for i in range(len(shape))])))
     return made
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ...graph.graph import Node
-from .loops import Affine, Apply, Buffer, Const, Expression, affine
+from .loops import Accumulate, Affine, Apply, Buffer, Const, Expression, Store, affine
 from .lower import Location, Lowering, convert, rule
 from .views import ONE, ZERO, View, along, broadcast
 
@@ -65,6 +66,44 @@ def _windows(low: Lowering, node: Node, operands: list[Location]) -> Any:
     places = [along(i) for i in range(len(x.shape))]
     places[axis] = (ZERO, ((axis, 1), (len(x.shape), 1)))
     return x.seen(places, shape)
+
+
+@rule("overlap_add")
+def _overlap_add(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    """What windows say of each element: row after row, each moved by one place more."""
+    (x,) = operands
+    axis = node.params["axis"]
+    assert isinstance(x, View)
+    if x.dtype.kind not in "iuf" or _half(x.dtype) == 2:
+        return NotImplemented
+    *lengths, length = x.shape
+    total = lengths[axis] + length - 1
+    others = [i for i in range(len(lengths)) if i > axis]
+    # The longer of the last axes goes along memory: what is left of windows of before is short.
+    order = [*others, axis] if others and lengths[-1].known in range(_FEW) else [axis, *others]
+    room = low.array(x.dtype, (*lengths[:axis], *(total if i == axis else lengths[i] for i in order)))
+    turned = x.transposed([*range(axis), *order, len(lengths)])
+
+    def add(at: Sequence[Affine], by: Affine) -> None:
+        with low.nest(turned.shape[axis:-1]) as index:
+            place = [k + by if i == axis else k for i, k in zip(order, index, strict=True)]
+            low.do(Accumulate("add", room.buffer, room.at((*at, *place)), turned.load((*at, *index, by))))
+
+    with low.nest(lengths[:axis]) as at:
+        with low.nest(room.shape[axis:]) as index:
+            low.do(Store(room.buffer, room.at((*at, *index)), Const(x.dtype.type(0), x.dtype)))
+        if length.known is not None and length.known <= _FEW:
+            for by in range(length.known):
+                add(at, affine(by))
+        else:
+            # Neighbouring windows meet in the same elements: one place of all windows after the other.
+            with low.nest((length,), ordered=True) as (i,):
+                add(at, i)
+    return room.transposed([*range(axis), *(axis + order.index(i) for i in range(axis, len(lengths)))])
+
+
+_FEW = 8
+"""The places of a window up to which each is written out."""
 
 
 @rule("diagonal")

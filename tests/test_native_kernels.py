@@ -1,0 +1,198 @@
+"""Machine code for products, reductions and scattered writes of the shapes and orders in which programs have them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import special
+
+import bindrune as br
+
+if importlib.util.find_spec("llvmlite") is None:
+    pytest.skip("llvmlite is not installed", allow_module_level=True)
+
+from bindrune.backends.native.executable import Executable
+
+
+def executable(function: Any) -> Executable:
+    """The machine code behind a function under `br.jit`."""
+    (path,) = (path for found in function._paths.values() for path in found)
+    found: Executable = path.graph.derived["backend", "native"].__self__
+    return found
+
+
+def compare(function: Callable[..., Any], *arguments: Any, rtol: float = 1e-12) -> Executable:
+    """Run a function compiled and as it is: the same numbers, without a call of the host."""
+    compiled = br.jit(function, backend="native")
+    found, expected = compiled(*arguments), function(*arguments)
+    for mine, theirs in zip(br.tree.leaves(found), br.tree.leaves(expected), strict=True):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=rtol * np.abs(theirs).max(initial=0.0))
+    assert not executable(compiled).callbacks
+    return executable(compiled)
+
+
+def numbers(*shape: int, dtype: Any = np.float64) -> Any:
+    """An array of numbers of either sign."""
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(dtype)
+
+
+# --------------------------------------------------------------------------------------------------------- products
+
+
+@pytest.mark.parametrize(
+    "subscripts",
+    ["kij,nkj->nki", "kij,nkj->kni", "kji,nkj->nki", "jik,nkj->nki", "ijk,knj->kin", "nkj,kij->nik", "kij,jnk->nki"],
+)
+def test_small_matrices_times_many_rows(subscripts: str) -> None:
+    lengths = {"k": 5, "i": 9, "j": 12, "n": 150}
+    labels = subscripts.split("->")[0].split(",")
+    a, b = (numbers(*(lengths[label] for label in text)) for text in labels)
+    compiled = compare(lambda a, b: np.einsum(subscripts, a, b), a, b)
+    assert "gemm" in compiled.loops
+
+
+# ------------------------------------------------------------------------------------------------------- reductions
+
+
+@pytest.mark.parametrize("shape", [(3, 50, 10), (50, 3), (4, 5, 12), (2, 3, 4, 9), (6, 7, 16), (30, 11)], ids=str)
+def test_reductions_of_what_is_computed_on_the_way(shape: tuple[int, ...]) -> None:
+    x = numbers(*shape)
+    for axis in range(len(shape)):
+        compare(lambda x, axis=axis: np.sum(-x * 2.0, axis=axis), x)
+        compare(lambda x, axis=axis: np.max(np.abs(x), axis=axis, keepdims=True) - x, x)
+    compare(lambda x: np.sum(np.cos(x), axis=(0, -1)), x)
+    compare(lambda x: np.sum(x, axis=()), x)
+
+
+# ------------------------------------------------------------------------------------------------- scattered writes
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        (np.array([2, 0, 2, -1, 2]),),
+        (slice(None), np.array([[1, 1], [-3, 0]])),
+        (np.array([[0], [1]]), slice(1, 3), np.array([2, 0, 2])),
+        (1, np.array([0, 2, -4]), np.array([1, 1, 1])),
+    ],
+    ids=["rows", "columns", "apart", "pairs"],
+)
+def test_gradients_of_writes_to_places_that_repeat(index: Any) -> None:
+    x = numbers(4, 4, 5)[tuple(slice(None) if isinstance(e, slice) else slice(0, 4) for e in index)]
+
+    def total(x: Any, v: Any, *arrays: Any) -> Any:
+        rest = iter(arrays)
+        y = x * 1.0
+        y[tuple(next(rest) if isinstance(e, np.ndarray) else e for e in index)] = v
+        return np.sum(np.sin(y) * np.cos(np.arange(y.size).reshape(y.shape)))
+
+    arrays = [e for e in index if isinstance(e, np.ndarray)]
+    compare(br.grad(total, argnums=(0, 1)), x, numbers(*x[index].shape), *arrays)
+
+
+# ----------------------------------------------------------------------------------------------------- contractions
+
+
+@pytest.mark.parametrize(
+    "subscripts",
+    [
+        "nchw,ocij->nohwij", "nohw,ocij->nhwcij", "abcd,cefb->aefd", "abcd,cefb->fade", "abcd,dcba->ab", "abc,abd->cd",
+        "abc,bad->dc", "ab,bc->ca", "abcd,bd->ca", "abcd,acbe->edba", "nab,nbc->acn",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_contractions_of_axes_anywhere(subscripts: str, dtype: Any) -> None:
+    lengths = dict(zip("abcdefghijnow", (17, 19, 23, 18, 9, 11, 5, 6, 3, 2, 4, 21, 7), strict=True))
+    a, b = (numbers(*(lengths[x] for x in text), dtype=dtype) for text in subscripts.split("->")[0].split(","))
+    rtol = 1e-4 if dtype == np.float32 else 1e-11
+    compare(lambda a, b: np.einsum(subscripts, a, b, optimize=True), a, b, rtol=rtol)
+    compare(lambda a, b: np.einsum(subscripts, a[::-1], np.cos(b), optimize=True), a, b, rtol=rtol)
+
+
+def convolve(images: Any, filters: Any, step: int = 1) -> Any:
+    """The convolution of images with filters, by windows."""
+    windows = np.lib.stride_tricks.sliding_window_view(images, filters.shape[2:], axis=(2, 3))
+    return np.einsum("nchwij,ocij->nohw", windows[:, :, ::step, ::step], filters, optimize=True)
+
+
+def by_matrices(images: Any, filters: Any) -> Any:
+    """The same by one product of matrices."""
+    n, c, _, _ = images.shape
+    o, _, height, width = filters.shape
+    windows = np.lib.stride_tricks.sliding_window_view(images, (height, width), axis=(2, 3))
+    rows = np.transpose(windows, (0, 2, 3, 1, 4, 5)).reshape(-1, c * height * width)
+    found = rows @ filters.reshape(o, -1).T
+    return np.transpose(found.reshape(n, windows.shape[2], windows.shape[3], o), (0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("function", [convolve, by_matrices, lambda x, f: convolve(x, f, 2)])
+@pytest.mark.parametrize("shape", [((3, 4, 12, 13), (8, 4, 3, 3)), ((2, 16, 9, 9), (16, 16, 2, 4))])
+def test_convolutions_and_their_gradients(function: Callable[..., Any], shape: Any) -> None:
+    images, filters = (numbers(*s) for s in shape)
+    compiled = compare(function, images, filters, rtol=1e-11)
+    assert "gemm" in compiled.loops or images.shape[2] < 12
+
+    def loss(images: Any, filters: Any) -> Any:
+        return np.sum(np.sin(function(images, filters)))
+
+    compare(br.grad(loss, argnums=(0, 1)), images, filters, rtol=1e-10)
+
+
+# ----------------------------------------------------------------------------------------------------------- fusion
+
+
+def test_what_two_chains_of_operations_give_meets_in_one_loop() -> None:
+    def mixed(a: Any, b: Any, c: Any) -> Any:
+        left, other = np.sqrt(c) * c, np.log(a / b)
+        return other / left + np.exp(-c * left)
+
+    compiled = compare(mixed, *(np.abs(numbers(1000)) + 0.1 * k for k in (1, 2, 3)))
+    assert compiled.loops.count(" below ") == 1
+
+
+# ------------------------------------------------------------------------------------------------------- mathematics
+
+
+def test_the_error_function_in_single_precision() -> None:
+    x = np.concatenate([np.linspace(-5.0, 5.0, 20_001), np.logspace(-40.0, 3.0, 2_001)]).astype(np.float32)
+    found = br.jit(special.erf, backend="native")(x)
+    expected = special.erf(x.astype(np.float64))
+    assert found.dtype == np.float32
+    assert np.all(np.abs(found - expected) <= 2.0 * np.spacing(np.abs(expected).astype(np.float32)))
+    edges = np.array([0.0, -0.0, np.inf, -np.inf, np.nan], np.float32)
+    found = br.jit(special.erf, backend="native")(edges)
+    np.testing.assert_array_equal(found, special.erf(edges))
+    np.testing.assert_array_equal(np.signbit(found[:4]), np.signbit(edges[:4]))
+
+
+@pytest.mark.parametrize("function", [special.logsumexp, special.softmax, special.log_softmax])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_sums_of_exponentials_and_their_gradients(function: Callable[..., Any], dtype: Any) -> None:
+    rtol = 1e-5 if dtype == np.float32 else 1e-12
+    x = 30.0 * numbers(6, 5, dtype=dtype)
+    for axis in (0, 1, None):
+        compare(lambda x, axis=axis: function(x, axis=axis), x, rtol=rtol)
+        gradient = br.grad(lambda x, axis=axis: np.sum(function(x, axis=axis) ** 2))
+        compare(gradient, x, rtol=20 * rtol)
+    for special_values in ([0.0, -40.0], [-np.inf, -np.inf], [np.inf, 1.0], [np.nan, 1.0], [1e4, 1e4 - 800.0]):
+        edges = np.array(special_values, dtype)
+        with np.errstate(all="ignore"):
+            expected = function(edges)
+        np.testing.assert_allclose(br.jit(function, backend="native")(edges), expected, rtol=2 * rtol)
+
+
+def test_norms_and_logistic_regression() -> None:
+    x = numbers(7, 4)
+    for order, axis in ((None, None), ("fro", (0, 1)), (2, 1), (3, 0), (2.5, 1)):
+        compare(lambda x, order=order, axis=axis: np.linalg.norm(x, order, axis), x)
+
+    def loss(weights: Any, x: Any, labels: Any) -> Any:
+        scores = x @ weights
+        return -np.sum(labels * special.log_expit(scores) + (1.0 - labels) * special.log_expit(-scores))
+
+    compare(br.value_and_grad(loss), numbers(4), x, (numbers(7) > 0.0) * 1.0, rtol=1e-11)
