@@ -405,16 +405,15 @@ def _advice(s: For) -> str:
         return "unroll.full"
     if any(isinstance(loop, For) and not _is_short(loop) for loop in s.body):
         return STEP_BY_STEP
-    few = s.extent.known is not None and s.extent.known <= _FEW and not s.ordered
+    steps = s.extent.known
+    if steps is not None and _SHORT < steps < 2 * _SHORT:
+        return STEP_BY_STEP  # no whole number of vectors, and vectors that are masked would wait for memory
+    few = steps is not None and steps <= _FEW and not s.ordered
     return "vectorize.followup_vectorized" if few and len(s.body) <= _SHORT else ""
 
 
 def _is_short(s: For) -> bool:
-    steps = s.extent.known
-    if steps is None or steps >= 2 * _SHORT or _written_out(s) > _LARGEST:
-        return False
-    # A loop as short as that which is no whole number of vectors would be one of masked vectors, that wait for memory.
-    return steps < _SHORT or steps % _SHORT != 0
+    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s) <= _LARGEST
 
 
 def _written_out(s: Statement) -> int:
