@@ -1172,3 +1172,16 @@ def test_aliases_that_a_loop_makes():
         return a, b
 
     check(f, (NUMBERS,), stagings=None)
+
+
+def test_outer_products_of_slices():
+    def f(a):
+        a = a.copy()
+        for j in range(len(a)):
+            a[j + 1 :, j] /= a[j, j]
+            a[j + 1 :, j + 1 :] -= np.outer(a[j + 1 :, j], a[j, j + 1 :])
+        return a
+
+    a = np.random.default_rng(0).normal(size=(40, 40)) + 10 * np.eye(40)
+    check(f, (a,))
+    assert "left to Python" not in br.jit(f).explain(a)

@@ -28,7 +28,7 @@ from ..graph.graph import Graph
 from ..transforms.calls import Decorated
 from .effects import AssumptionFailed, GuardFailed, NanFound
 from .execution import BACKENDS
-from .path import Path, record
+from .path import OTHERWISE, Path, record
 from .signature import Dynamics, Signature, Statics
 from .witnesses import Now
 
@@ -36,6 +36,8 @@ __all__ = ["Jit", "disable_jit", "jit"]
 
 _MOST_PATHS = 64
 """Of one signature; a function that decides by ever new values is not worth staging."""
+_MOST_DIRECT = 4
+"""So many paths are tried before the arguments are looked at."""
 _MOST_FAILURES = 3
 """After so many it is not tried again."""
 _OF_STAGING = (EscapedValueError, TracedConditionError, UnreachableError)
@@ -113,6 +115,8 @@ class Jit(Decorated):
         self.opened: set[Any] = set()
         """Captured numbers that have changed, and therefore are inputs."""
         self._paths: dict[Any, list[Path]] = {}
+        self._direct: list[Callable[[tuple[Any, ...]], Any]] = []
+        """The latest paths that can be run without a signature."""
         self._closed: set[Any] = set()
         """Signatures for which lengths are taken as they are."""
         self.meets_nan: set[Any] = set()
@@ -127,6 +131,12 @@ class Jit(Decorated):
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         if _disabled.get():
             return self.function(*arguments, **keywords)
+        if not keywords:
+            for run in self._direct:
+                result = run(arguments)
+                if result is not OTHERWISE:
+                    self._stats.hits += 1
+                    return result
         signature = Signature(self.statics, arguments, keywords, self.dynamic)
         if signature.strange is not None:
             return self._plainly(signature)
@@ -162,10 +172,17 @@ class Jit(Decorated):
             if i:
                 paths.insert(0, paths.pop(i))
             self._stats.hits += 1
+            if signature.is_flat:
+                self._make_direct(path)
             return result
         if len(paths) >= _MOST_PATHS:
             return self._plainly(signature)
         return self._stage_and_run(signature, reason)
+
+    def _make_direct(self, path: Path) -> None:
+        """Let a path be run without a signature in calls like the one that it has just served."""
+        if path.direct is not None and path.direct not in self._direct:
+            self._direct[:] = [path.direct, *self._direct[: _MOST_DIRECT - 1]]
 
     def _plainly(self, signature: Signature) -> Any:
         """The result without staging."""
@@ -293,6 +310,7 @@ class Jit(Decorated):
     def clear(self) -> None:
         """Forget everything that was staged."""
         self._paths.clear()
+        self._direct.clear()
 
 
 def jit(

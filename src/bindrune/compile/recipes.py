@@ -66,6 +66,11 @@ class Recipe:
         leaves = [make.of(shared) if isinstance(make, _Row) else make(outputs, given) for make in self._leaves]
         return trees.unflatten(self._structure, leaves)
 
+    @property
+    def is_one_output(self) -> bool:
+        """Whether the tree is an output of the graph, and nothing else."""
+        return self._structure is None and self._leaves == [_next]
+
     def described(self, types: Iterator[Type], describe: Callable[[Type], Any]) -> Any:
         """The tree with a description of each leaf that is computed."""
         shared = [next(types) for _ in range(self._shared)]
@@ -110,7 +115,7 @@ def _maker(leaf: Any, outputs: list[Any], session: Session, given: Mapping[int, 
         if number is not None:
             return lambda _, given: given[number]
         outputs.append(leaf)
-        return lambda outputs, _: next(outputs)
+        return _next
     plain = session.lower(leaf)
     if plain is not leaf or type(leaf) in SIMPLE or not _is_own(leaf, session):
         return lambda *_: plain
@@ -130,6 +135,10 @@ def _maker(leaf: Any, outputs: list[Any], session: Session, given: Mapping[int, 
         return made
 
     return make
+
+
+def _next(outputs: Iterator[Any], given: Sequence[Any]) -> Any:
+    return next(outputs)
 
 
 _ITERATORS: tuple[type, ...] = (type(iter([])), map, filter, zip, enumerate, reversed, GeneratorType)

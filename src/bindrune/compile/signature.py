@@ -181,6 +181,11 @@ class Signature:
             ]
             self.key = (tuple(map(symbolic, self.types, classes)), *rest)
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether what is traced is just the arguments, by position."""
+        return not self.keywords and not self._statics and list(map(id, self.leaves)) == list(map(id, self.arguments))
+
     def rebuild(self, cells: Sequence[Any], session: Session) -> tuple[list[Any], dict[str, Any]]:
         """The arguments as the staged function sees them."""
         traced, others = iter(cells), iter(self._others)

@@ -24,7 +24,7 @@ from .changes import Changes
 from .places import NOTHING, moves_on
 from .staging import Staging
 
-__all__ = ["Now", "Witnesses"]
+__all__ = ["UNTOUCHED", "Now", "Witnesses"]
 
 _NUMBERS = (int, float, complex, np.number)
 
@@ -70,6 +70,10 @@ class Now:
     def of(self, captured: Sequence[Any]) -> list[Any]:
         """What now stands for captured arrays and numbers."""
         return [v.now() if isinstance(v, _Given) else self._rebound.get(id(v), v) for v in captured]
+
+
+UNTOUCHED = Now("", {})
+"""Everything is the very thing it was."""
 
 
 class Witnesses:
@@ -184,8 +188,35 @@ class Witnesses:
 
     def now(self) -> Now:
         """What was read as it is now."""
+        if self._is_untouched():
+            return UNTOUCHED
         rebound: dict[int, Any] = {}
         return Now(self._changed(rebound), rebound)
+
+    def _is_untouched(self) -> bool:
+        """Whether everything that was read is the very thing it was, which takes no closer look."""
+        for _, now, value, _ in self._read.values():
+            if now() is not value:
+                return False
+        for now_all, values, _ in self._containers.values():
+            items = now_all()
+            if len(items) != len(values) or not all(map(operator.is_, values, items)):
+                return False
+        return not self._redefined()
+
+    def _redefined(self) -> str:
+        """The function or class that is no longer what it was."""
+        for function, code, defaults, named in self._functions.values():
+            if (
+                function.__code__ is not code
+                or function.__defaults__ is not defaults
+                or function.__kwdefaults__ is not named
+            ):
+                return f"the function {function.__qualname__} changed"
+        for kind, members in self._kinds.items():
+            if len(members) != len(vars(kind)) or not all(map(operator.is_, members, vars(kind).values())):
+                return f"the class {kind.__qualname__} changed"
+        return ""
 
     def _changed(self, rebound: dict[int, Any]) -> str:
         """What is no longer what it was; in place of some arrays there may be others."""
@@ -195,12 +226,9 @@ class Witnesses:
                 if isinstance(value, _NUMBERS) and isinstance(found, _NUMBERS):
                     self._opened.add(key)
                 return f"{what} changed from {_short(value)} to {_short(found)}"
-        for function, *before in self._functions.values():
-            if not all(map(operator.is_, before, (function.__code__, function.__defaults__, function.__kwdefaults__))):
-                return f"the function {function.__qualname__} changed"
-        for kind, members in self._kinds.items():
-            if len(members) != len(vars(kind)) or not all(map(operator.is_, members, vars(kind).values())):
-                return f"the class {kind.__qualname__} changed"
+        redefined = self._redefined()
+        if redefined:
+            return redefined
         for owner, (now, values, shown) in self._containers.items():
             items = now()
             if len(items) != len(values):

@@ -1,6 +1,6 @@
 """Products of vectors, matrices and tensors.
 
-`np.outer`, `np.tensordot`, `np.kron` and the products of `np.linalg` are NumPy's own Python code, lifted.
+`np.tensordot`, `np.kron` and the products of `np.linalg` are NumPy's own Python code, lifted.
 """
 
 from __future__ import annotations
@@ -87,6 +87,13 @@ def _inner(a: Any, b: Any, /) -> Array:
 def _vdot(a: Any, b: Any, /) -> Array:
     result: Array = products.vdot(np.ravel(products.conjugated(cell_of(a))), np.ravel(cell_of(b)))
     return result
+
+
+@implements(np.outer)
+def _outer(a: Any, b: Any, out: Any = None) -> Any:
+    # What is a vector already is not flattened, for its length may be known to the running program only.
+    column, row = (x if x.ndim == 1 else np.ravel(x) for x in (cell_of(a), cell_of(b)))
+    return np.multiply(column[:, None], row[None, :], out)
 
 
 @implements(np.cross)

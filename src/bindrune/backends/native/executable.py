@@ -21,18 +21,14 @@ from ...graph.dims import substitute, values_in
 from ...graph.graph import PYTHON, STACK_TYPE, Graph, Literal, Type, Value
 from ...graph.interpreter import interpret_apart
 from .calls import HOST
-from .entry import CONTEXT_WORDS, Method, address_symbols, entry_text, is_plain
+from .entry import CONTEXT_WORDS, bound_entry, is_plain, table_of, workspace_of
 from .functions import CONTEXT_TAPE, CONTEXT_VALUES
-from .fusion import fuse
 from .integers import LIMIT
-from .jamming import jam
 from .llvm import Module
 from .loops import For, HostCall, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
 from .machine import MATRICES, Code, compile_text, define_libraries, define_symbol
-from .packing import pack
-from .simplification import simplify
 from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
 from .threads import define_threads
 
@@ -72,29 +68,27 @@ class Executable:
         graph: what it was compiled from.
         callbacks: the operations it leaves to the host, each with the user's line.
         loops: the loop program's text.
-        run: from a list of arguments to the list of outputs.
+        enter: from a tuple of arguments to the list of outputs, or None where they are not just as compiled for; None
+            itself where some arguments or results are never handed over so.
     """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.callbacks: list[str] = []
         self.loops = ""
-        self.run: Callable[[list[Any]], list[Any]] = self.run_slowly
+        self.enter: Callable[[tuple[Any, ...]], list[Any] | None] | None = None
         self._code: Code | None = None
         self._types = [v.type for v in graph.inputs]
         self._results = [v.type for v in graph.outputs]
         self._crosses = STACK_TYPE in (*self._types, *self._results)
         """Whether stacks go in or out: then the size of the tape does so, too, as the last."""
         self._contexts: list[Any] = []
+        self._table: Any = None
         try:
             self._program: Program = lower(graph)
         except UnlowerableError as reason:
             self.callbacks.append(f"the whole program: {reason}")
             return
-        fuse(self._program)
-        pack(self._program)
-        jam(self._program)
-        simplify(self._program)
         self.loops = str(self._program)
         self.callbacks += [f"{entry.op.name}: {entry.line}" for entry in self._program.calls]
         self._constants = [array for _, array in self._program.constants]
@@ -105,35 +99,30 @@ class Executable:
             define_threads()
         if MATRICES in text:
             define_libraries()
-        plain = is_plain([*self._types, *self._results])
-        if plain:
-            address_symbols()
-            text += entry_text(
-                self._types, self._results, len(self._constants), self._arena, is_long(self._program.body)
-            )
         self._code = compile_text(text)
-        self._function = _PROTOTYPE(self._code.address("run"))
+        run = self._code.address("run")
+        self._function = _PROTOTYPE(run)
         self._number = next(_numbers)
         _executables[self._number] = self
-        if plain:
-            self._enter()
-
-    def _enter(self) -> None:
-        assert self._code is not None
-        constants = (ctypes.c_void_p * max(len(self._constants), 1)).from_address(self._code.address("constants"))
-        constants[: len(self._constants)] = [a.ctypes.data for a in self._constants]
-        ctypes.c_int64.from_address(self._code.address("executable")).value = self._number
-        self._workspace = ctypes.c_void_p.from_address(self._code.address("workspace"))
-        self._method = Method("run", self._code.address("enter"))
-        self.run = self._method.bound(self)
+        if is_plain([*self._types, *self._results]):
+            self._table = table_of(
+                run,
+                self._number,
+                self._arena,
+                is_long(self._program.body),
+                self._constants,
+                self._types,
+                self._results,
+            )
+            self.enter = bound_entry(self, self._table)
 
     def __del__(self) -> None:
         for context in self._contexts:
             _free(int(context[CONTEXT_TAPE]))
-        work = getattr(self, "_workspace", None)
-        if work is not None and work.value:
-            _free(ctypes.c_void_p.from_address(work.value + 8 * CONTEXT_TAPE).value)
-            _free(work.value)
+        work = 0 if self._table is None else workspace_of(self._table)
+        if work:
+            _free(ctypes.c_void_p.from_address(work + 8 * CONTEXT_TAPE).value)
+            _free(work)
 
     @property
     def working_memory(self) -> int:
@@ -150,7 +139,12 @@ class Executable:
         """The machine's instructions."""
         return self._code.assembly if self._code else ""
 
-    def run_slowly(self, arguments: list[Any]) -> list[Any]:
+    def run(self, arguments: Sequence[Any]) -> list[Any]:
+        """The outputs for some arguments."""
+        found = None if self.enter is None else self.enter(tuple(arguments))
+        return self._run_slowly(arguments) if found is None else found
+
+    def _run_slowly(self, arguments: Sequence[Any]) -> list[Any]:
         """`run` for any arguments that can be brought to the types it was compiled for."""
         if self._code is None:
             return interpret_apart(self.graph, arguments)
@@ -206,7 +200,7 @@ class Executable:
         # Of a length that is negative: the program stops at what it took for granted of its bounds.
         return np.empty(substitute(type.shape, lambda dim: max(dim.at(number), 0)), type.dtype)
 
-    def stopped(self, status: int, context: int, arguments: list[Any]) -> list[Any]:
+    def stopped(self, status: int, context: int, arguments: Sequence[Any]) -> list[Any]:
         """What happens when the program has stopped: an error, or the outputs after all."""
         if status < 0:
             error = _errors.pop(context)

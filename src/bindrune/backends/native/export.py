@@ -32,13 +32,11 @@ from ...graph.passes.optimize import optimize
 from ...graph.spelling import type_text
 from ...transforms.calls import describe
 from .c_entry import ALONE, PROGRAM, UNREADY, Interface, Parameter, declaration, function_text, is_passable
-from .fusion import fuse
 from .llvm import Module
 from .loops import HostCall, LibraryCall, Program, Statement
 from .lower import Reason, UnlowerableError
 from .lowering import lower
 from .machine import cpu, object_of
-from .simplification import simplify
 
 __all__ = ["Exported", "export"]
 
@@ -159,8 +157,6 @@ def _compiled(graph: Graph, whose: str) -> tuple[Program, Module]:
         program = lower(graph, libraries=False)
     except UnlowerableError as reason:
         raise ExportError(f"{whose}: there is no machine code for the program: {reason}") from None
-    fuse(program)
-    simplify(program)
     left = [f"{entry.op.name}, {entry.line}" for entry in program.calls]
     left += [f"{s.name}, of BLAS or LAPACK" for s in _all(program.body) if isinstance(s, LibraryCall)]
     if left:

@@ -38,11 +38,12 @@ from .loops import (
     affine,
 )
 from .memory import in_register
+from .splitting import is_independent
 
 if TYPE_CHECKING:
     from .llvm import Module
 
-__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "REORDERED", "Function"]
+__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "REORDERED", "STEP_BY_STEP", "Function"]
 
 CONTEXT_TAPE = 2
 """Where in the context the address of the tape lies, and behind it the bytes it has room for."""
@@ -68,6 +69,7 @@ class Function:
         pointers: where storages begin.
         slots: for storages whose size is not known the places of their address and their size.
         sums: affine expressions that have been computed on the way to where we are.
+        group: what is said of loads and stores in a loop whose steps are seen to be independent.
         shares: whether its loops may be shared by threads.
     """
 
@@ -81,6 +83,7 @@ class Function:
         self.slots: dict[Storage, tuple[str, str]] = {}
         self.sums: dict[Affine, str] = {}
         self.packing = 0
+        self.group = ""
         self.shares = True
 
     # ----------------------------------------------------------------------------------------------------- memory
@@ -202,7 +205,9 @@ class Function:
         if in_register(buffer.storage):
             return self.w.value(f"load {register_type(dtype)}, ptr {address}")
         overlap = self.module.memory.overlap(buffer.storage)
-        found = self.w.value(f"load {memory_type(dtype)}, ptr {address}, align {_alignment(dtype)}{overlap}")
+        found = self.w.value(
+            f"load {memory_type(dtype)}, ptr {address}, align {_alignment(dtype)}{overlap}{self.group}"
+        )
         return self.w.value(f"trunc i8 {found} to i1") if dtype.kind == "b" else found
 
     def store(self, buffer: Buffer, index: Sequence[Affine], x: str) -> None:
@@ -215,7 +220,7 @@ class Function:
         if dtype.kind == "b":
             x = self.w.value(f"zext i1 {x} to i8")
         overlap = self.module.memory.overlap(buffer.storage)
-        self.w.do(f"store {memory_type(dtype)} {x}, ptr {address}, align {_alignment(dtype)}{overlap}")
+        self.w.do(f"store {memory_type(dtype)} {x}, ptr {address}, align {_alignment(dtype)}{overlap}{self.group}")
 
     # ------------------------------------------------------------------------------------------------ expressions
 
@@ -314,11 +319,14 @@ class Function:
         more = self.w.value(f"icmp slt i64 {counter}, {stop}")
         self.w.do(f"br i1 {more}, label %{stem}.body, label %{stem}.done")
         self.begin(f"{stem}.body")
+        around, group = self.group, self.module.group() if is_independent(s) else ""
+        self.group = group and f", !llvm.access.group {group}"
         self.block(s.body)
+        self.group = around
         self.w.do(f"br label %{stem}.again")
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
-        self.w.do(f"br label %{stem}{self.module.advice(_advice(s))}")
+        self.w.do(f"br label %{stem}{self.module.advice(_advice(s), group)}")
         self.begin(f"{stem}.done")
 
     def repeat(self, s: While) -> None:
@@ -381,20 +389,39 @@ class Function:
         call_library(self, s)
 
 
-_SHORT, _LONG = 4, 128
-"""The steps up to which an inner loop is written out, and from which on nobody would think of it."""
+_SHORT, _LARGEST = 8, 256
+"""Loops of fewer steps are written out, unless that makes more statements."""
+
+_FEW = 128
+"""Loops of no more steps are written out when they are vectorised, if there is little in them."""
+
+STEP_BY_STEP = "vectorize.enable"
+"""What LLVM is told of a loop that is to stay as it is."""
 
 
 def _advice(s: For) -> str:
-    """What LLVM should do with a loop: vectorise inner loops rather than write them out and vectorise outer ones."""
-    inner = [loop.extent.known for loop in s.body if isinstance(loop, For)]
-    if inner:
-        return "" if all(n is not None and n <= _SHORT for n in inner) else "vectorize.enable"
+    """What LLVM should do with a loop: write out short ones, and of the others vectorise the inner ones only."""
+    if _is_short(s):
+        return "unroll.full"
+    if any(isinstance(loop, For) and not _is_short(loop) for loop in s.body):
+        return STEP_BY_STEP
     steps = s.extent.known
-    if steps is None or s.ordered or not 2 * _SHORT <= steps < _LONG:
-        return ""
-    # A loop as short as that which is no whole number of vectors would be one of masked vectors, that wait for memory.
-    return "unroll.disable" if steps >= 16 or steps % 8 == 0 else ""
+    if steps is not None and _SHORT < steps < 2 * _SHORT:
+        return STEP_BY_STEP  # no whole number of vectors, and vectors that are masked would wait for memory
+    few = steps is not None and steps <= _FEW and not s.ordered
+    return "vectorize.followup_vectorized" if few and len(s.body) <= _SHORT else ""
+
+
+def _is_short(s: For) -> bool:
+    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s) <= _LARGEST
+
+
+def _written_out(s: Statement) -> int:
+    """How many statements one is whose loops are written out."""
+    steps = 1
+    if isinstance(s, For):
+        steps = _LARGEST + 1 if s.extent.known is None else s.extent.known
+    return steps * (1 + sum(_written_out(inner) for block in s.blocks for inner in block))
 
 
 def _alignment(dtype: np.dtype[Any]) -> int:

@@ -34,7 +34,7 @@ from .loops import (
 from .mathematics import KERNELS
 from .rewriting import Access, Rewriter, accesses, expressions, variables, views
 
-__all__ = ["fuse"]
+__all__ = ["fuse", "same_step"]
 
 _WINDOW = 64
 """How many statements back a partner is looked for."""
@@ -246,12 +246,12 @@ def _joinable(a: For, first: _Effects, b: For, second: _Effects) -> bool:
                 if _memory(other.storage) == _memory(buffer.storage):
                     return False
                 continue
-            if (written or its_written) and not _same_step(buffer, index, at_a, other, its_index, at_b):
+            if (written or its_written) and not same_step(buffer, index, at_a, other, its_index, at_b):
                 return False
     return True
 
 
-def _same_step(
+def same_step(
     a: Buffer, index: Sequence[Affine], at_a: Affine, b: Buffer, its_index: Sequence[Affine], at_b: Affine
 ) -> bool:
     """Whether two elements can only be the same one at the same step of two loops."""

@@ -57,6 +57,14 @@ define internal ptr @extend(ptr %context, i64 %bytes) noinline {{
 """
 
 
+_FIRST = 20_000
+"""The number of the first metadata about loops."""
+
+
+_WITH = {"vectorize.enable": ", i1 false", "vectorize.followup_vectorized": ', !{!"llvm.loop.unroll.enable"}'}
+"""What belongs to some of the things that are said of loops."""
+
+
 class Module:
     """The text of a program, as it is written.
 
@@ -77,15 +85,27 @@ class Module:
         self._declared = Writer()
         self.text = self._run(program)
 
-    def advice(self, kind: str) -> str:
-        """What is said of a loop."""
-        if not kind:
+    def group(self) -> str:
+        """A name for the loads and stores of one loop."""
+        return self._described("distinct !{}")
+
+    def advice(self, kind: str, group: str = "") -> str:
+        """What is said of a loop, and that the loads and stores of a group are independent of other steps'."""
+        said = []
+        if kind:
+            said.append(self._described(f'!{{!"llvm.loop.{kind}"{_WITH.get(kind, "")}}}'))
+        if group:
+            said.append(self._described(f'!{{!"llvm.loop.parallel_accesses", {group}}}'))
+        if not said:
             return ""
-        number = 20_000 + 2 * len(self._advice)
-        flag = ", i1 false" if kind == "vectorize.enable" else ""
-        self._advice.append(f"!{number} = distinct !{{!{number}, !{number + 1}}}")
-        self._advice.append(f'!{number + 1} = !{{!"llvm.loop.{kind}"{flag}}}')
-        return f", !llvm.loop !{number}"
+        listed = ", ".join([f"!{_FIRST + len(self._advice)}", *said])
+        return f", !llvm.loop {self._described(f'distinct !{{{listed}}}')}"
+
+    def _described(self, text: str) -> str:
+        """A number for some metadata."""
+        number = f"!{_FIRST + len(self._advice)}"
+        self._advice.append(f"{number} = {text}")
+        return number
 
     def writer(self) -> Writer:
         """A writer for one more function."""

@@ -1,4 +1,4 @@
-"""From a graph to its loop program: all rules together."""
+"""From a graph to its loop program: all rules together, and then what is done to the nests they have made."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from . import (  # noqa: F401  (they enter their rules)
     stacks,
     systems,
 )
+from .fusion import fuse
+from .jamming import jam
 from .loops import Program
 from .lower import Lowering
+from .packing import pack
 from .regrouping import regrouped
+from .simplification import simplify
+from .splitting import split
 
 __all__ = ["lower"]
 
@@ -32,4 +37,7 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     lowering.place_of = operator.attrgetter("place")
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
-    return lowering.program
+    program = lowering.program
+    for arrange in (fuse, pack, jam, simplify, split):
+        arrange(program)
+    return program

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from .functions import REORDERED, Function
+from .functions import REORDERED, STEP_BY_STEP, Function
 from .instructions import LIBRARY, constant, instruct, register_type
 from .loops import (
     Accumulate,
@@ -232,7 +232,7 @@ def _combine(f: Function, storage: Storage, combine: str, totals: str, parts: st
     f.w.do(f"store {kind} {new}, ptr {cell}")
     f.w.do(f"{counter}.next = add i64 {counter}, 1")
     more = f.w.value(f"icmp slt i64 {counter}.next, {parts}")
-    f.w.do(f"br i1 {more}, label %{stem}, label %{stem}.done")
+    f.w.do(f"br i1 {more}, label %{stem}, label %{stem}.done{f.module.advice(STEP_BY_STEP)}")
     f.begin(f"{stem}.done")
 
 
