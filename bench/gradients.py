@@ -13,7 +13,6 @@ temporary memory and results.  First calls stage and compile.
 from measure import begin, medians, peak, verdict  # isort: skip  (it chooses the number of threads)
 
 import argparse
-import ctypes
 import math
 import sys
 import traceback
@@ -25,6 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from bindrune.backends.native.executable import Executable
 from works import Work, all_works
 
 LIMIT = 1.0
@@ -52,18 +52,7 @@ class Row:
 def executables(function: Any) -> list[Any]:
     """The machine code behind a function under `br.jit`."""
     paths = [path for found in function._paths.values() for path in found]
-    runs = [run for path in paths for key, run in path.graph.derived.items() if key[:2] == ("backend", "native")]
-    return [run.__self__ for run in runs]
-
-
-def working_memory(executable: Any) -> int:
-    """The bytes of a program's arena and tape."""
-    from bindrune.backends.native.functions import CONTEXT_TAPE
-
-    work = getattr(executable, "_workspace", None)
-    if work is not None and work.value:
-        return executable._arena + ctypes.c_int64.from_address(work.value + 8 * (CONTEXT_TAPE + 1)).value
-    return executable._arena + sum(int(context[CONTEXT_TAPE + 1]) for context in executable._contexts)
+    return [made for path in paths for made in path.graph.derived.values() if isinstance(made, Executable)]
 
 
 def flat(tree: Any) -> list[Any]:
@@ -132,7 +121,7 @@ def measure(work: Work, size: int, with_jax: bool) -> Row:
     spent = sum(max(timed(call), 0.02) for call in calls.values())
     times = medians(calls, rounds=max(3, min(15, int(BUDGET / spent))))
     programs = executables(derivative)
-    memory = sum(map(working_memory, programs)) + peak(calls["derivative"])
+    memory = sum(program.working_memory for program in programs) + peak(calls["derivative"])
     return Row(size, times, memory, jax_memory, first, jax_first, sum(len(p.callbacks) for p in programs))
 
 

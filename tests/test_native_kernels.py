@@ -21,8 +21,7 @@ from bindrune.backends.native.executable import Executable
 def executable(function: Any) -> Executable:
     """The machine code behind a function under `br.jit`."""
     (path,) = (path for found in function._paths.values() for path in found)
-    runs = (getattr(made, "__self__", None) for made in path.graph.derived.values())
-    return next(found for found in runs if isinstance(found, Executable))
+    return next(made for made in path.graph.derived.values() if isinstance(made, Executable))
 
 
 def compare(function: Callable[..., Any], *arguments: Any, rtol: float = 1e-12) -> Executable:

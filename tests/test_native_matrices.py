@@ -41,8 +41,7 @@ def matrices(*shape: int, dtype: Any = np.float64) -> Any:
 def executable(function: Any) -> Executable:
     """The machine code behind a function under `br.jit`."""
     (path,) = (path for found in function._paths.values() for path in found)
-    runs = (getattr(made, "__self__", None) for made in path.graph.derived.values())
-    return next(found for found in runs if isinstance(found, Executable))
+    return next(made for made in path.graph.derived.values() if isinstance(made, Executable))
 
 
 def native(op: str, *operands: Any, **params: Any) -> tuple[Executable, list[Any]]:

@@ -173,8 +173,10 @@ _OF_FLOATS = frozenset({"is_integer", "hex"})
 
 def _missing(self: Array, name: str) -> Any:
     """What only Python's own numbers can do they do with the value of this call."""
+    if name.startswith("__"):  # what looks whether there is such a method may look at a value that has ended
+        raise AttributeError(name, name=name, obj=self)
     kind: Any = np.ndarray if self.shape else type(peek(self))
-    if not name.startswith("__") and ((kind is int and hasattr(int, name)) or (kind is float and name in _OF_FLOATS)):
+    if (kind is int and hasattr(int, name)) or (kind is float and name in _OF_FLOATS):
         return getattr(concrete(self), name)
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     raise AttributeError(f"'{module}{kind.__name__}' object has no attribute {name!r}", name=name, obj=self)

@@ -126,8 +126,14 @@ class Executable:
 
     @property
     def working_memory(self) -> int:
-        """The bytes that a run needs beside arguments and results, as far as they are known."""
-        return self._arena if self._code else 0
+        """The bytes that runs have worked in beside arguments and results, their tape included."""
+        if self._code is None:
+            return 0
+        tapes = [int(context[CONTEXT_TAPE + 1]) for context in self._contexts]
+        work = 0 if self._table is None else workspace_of(self._table)
+        if work:
+            tapes.append(ctypes.c_int64.from_address(work + 8 * (CONTEXT_TAPE + 1)).value)
+        return self._arena + sum(tapes)
 
     @property
     def llvm(self) -> str:
