@@ -29,7 +29,7 @@ from .loops import (
     Swap,
     Variable,
     affine,
-    nonnegative,
+    differ,
 )
 from .mathematics import KERNELS
 from .rewriting import Access, Rewriter, accesses, expressions, variables, views
@@ -150,17 +150,12 @@ def _apart(first: _Effects, second: _Effects, shared: set[Any]) -> bool:
     if not (first.complete and second.complete) or _TAPE in shared or first.size * second.size > _LARGEST**2:
         return False
     return all(
-        buffer.shape == other.shape and any(map(_differ, index, its_index))
+        buffer.shape == other.shape and any(map(differ, index, its_index))
         for buffer, index, written in first.elements
         if buffer.storage in shared
         for other, its_index, its_written in second.elements
         if other.storage is buffer.storage and (written or its_written)
     )
-
-
-def _differ(i: Affine, j: Affine) -> bool:
-    """Whether two indices are known never to be equal, from what their variables are counted up to."""
-    return nonnegative(i - j - 1) or nonnegative(j - i - 1)
 
 
 # ----------------------------------------------------------------------------------------------------------- fusion
@@ -246,7 +241,8 @@ def _joinable(a: For, first: _Effects, b: For, second: _Effects) -> bool:
                 if _memory(other.storage) == _memory(buffer.storage):
                     return False
                 continue
-            if (written or its_written) and not same_step(buffer, index, at_a, other, its_index, at_b):
+            meet = (written or its_written) and not (buffer.shape == other.shape and any(map(differ, index, its_index)))
+            if meet and not same_step(buffer, index, at_a, other, its_index, at_b):
                 return False
     return True
 

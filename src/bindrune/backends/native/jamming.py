@@ -74,9 +74,14 @@ def _is_worth_it(outer: For, scopes: dict[Storage, set[int]]) -> bool:
     straight = [s for s in outer.body if not isinstance(s, For)] + [s for loop in inner for s in loop.body]
     if len(straight) > 2 * _LARGEST or not all(isinstance(s, (Let, Store, Accumulate)) for s in straight):
         return False
-    own = {buffer.storage for s in straight for buffer, _, _ in accesses(s) if id(outer) in scopes[buffer.storage]}
-    if any(storage.shape or storage.role != "temporary" for storage in own):
+    touched = {buffer.storage for s in straight for buffer, _, _ in accesses(s)}
+    if any(storage.shape and id(outer) in scopes[storage] and storage.start is None for storage in touched):
         return False
+    counted = {outer.variable, *(s.variable for s in straight if isinstance(s, Let))}
+    if any(v in counted for storage in touched if storage.start is not None for v, _ in storage.start.terms):
+        return False
+    if any(buffer.storage.start is not None for loop in inner for s in loop.body for buffer, _, _ in accesses(s)):
+        return False  # so many rows and the tape cannot be told apart before the loop
     # Only what is summed is read or written less often.
     return any(isinstance(s, Accumulate) and s.name == "add" for loop in inner if _is_long(loop) for s in loop.body)
 
@@ -122,7 +127,7 @@ def _copy(outer: For, step: Affine, scopes: dict[Storage, set[int]]) -> list[Sta
 
     def element(buffer: Buffer, index: tuple[Affine, ...]) -> tuple[Buffer, tuple[Affine, ...]]:
         storage = buffer.storage
-        if storage.shape or id(outer) not in scopes[storage]:
+        if storage.role != "temporary" or storage.shape or id(outer) not in scopes[storage]:
             return buffer, index
         if storage not in cells:
             cells[storage] = Buffer(Storage(storage.dtype, (), "temporary"), ())

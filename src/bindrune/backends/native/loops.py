@@ -47,6 +47,7 @@ __all__ = [
     "Variable",
     "While",
     "affine",
+    "differ",
     "largest",
     "nonnegative",
 ]
@@ -180,6 +181,11 @@ def nonnegative(x: Affine) -> bool:
         if factor < 0:
             x = x + (variable.below - 1) * factor
     return x.offset >= 0
+
+
+def differ(i: Affine, j: Affine) -> bool:
+    """Whether two indices are known never to be equal, from what their variables are counted up to."""
+    return nonnegative(i - j - 1) or nonnegative(j - i - 1)
 
 
 def largest(x: Affine) -> int | None:

@@ -6,6 +6,8 @@ inner loop reads them in each step of an outer one that writes nothing there, th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from .loops import (
@@ -24,6 +26,7 @@ from .loops import (
     Store,
     Variable,
     affine,
+    differ,
 )
 from .rewriting import Rewriter, accesses, views
 
@@ -53,6 +56,7 @@ def _packed(block: list[Statement]) -> list[Statement]:
 def _copies(outer: For) -> list[Statement]:
     """The copies to be made before a loop, whose inner loops then read them."""
     written, defined = _changed(outer)
+    writes = [(buffer, index) for s in _within(outer) for buffer, index, is_written in accesses(s) if is_written]
     found: list[Statement] = []
     for i, s in enumerate(outer.body):
         if not isinstance(s, For) or not _is_long(s) or any(v in defined for v, _ in s.extent.terms):
@@ -63,8 +67,9 @@ def _copies(outer: For) -> list[Statement]:
         others = defined - {s.variable}
         for inner in s.body:
             for buffer, index, _ in accesses(inner):
-                is_known = buffer.storage in written or buffer.storage.start is not None or (buffer, index) in packed
-                if not is_known and _is_column(index, s.variable, others):
+                if buffer.storage in written or buffer.storage.start is not None or (buffer, index) in packed:
+                    continue
+                if _is_column(index, s.variable, others) and _is_apart(buffer, index, writes):
                     copy = Buffer(Storage(buffer.storage.dtype, (s.extent,), "temporary"), (s.extent,))
                     packed[buffer, index] = copy
                     found += _copy(copy, buffer, index, s, outer)
@@ -77,10 +82,25 @@ def _is_long(loop: For) -> bool:
     return loop.extent.known is None or loop.extent.known >= _FEW
 
 
+def _within(s: Statement) -> Iterator[Statement]:
+    """A statement, and all in it."""
+    yield s
+    for block in s.blocks:
+        for inner in block:
+            yield from _within(inner)
+
+
+def _is_apart(buffer: Buffer, index: tuple[Affine, ...], writes: list[tuple[Buffer, tuple[Affine, ...]]]) -> bool:
+    """Whether nothing is written where something is read."""
+    return all(
+        other.storage is not buffer.storage or (other.shape == buffer.shape and any(map(differ, index, its_index)))
+        for other, its_index in writes
+    )
+
+
 def _changed(s: Statement) -> tuple[set[Storage], set[Variable]]:
-    """The storages that a statement may write, and the variables that it defines."""
-    written = {buffer.storage for buffer, _, is_written in accesses(s) if is_written}
-    written |= {view.storage for view in views(s)}
+    """The storages that a statement may write nobody knows where, and the variables that it defines."""
+    written = {view.storage for view in views(s)}
     defined: set[Variable] = set()
     if isinstance(s, (For, Let)):
         defined.add(s.variable)
