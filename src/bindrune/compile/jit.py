@@ -27,7 +27,7 @@ from ..graph.dims import Unstageable
 from ..graph.graph import Graph
 from ..transforms.calls import Decorated
 from .effects import AssumptionFailed, GuardFailed, NanFound
-from .execution import BACKENDS
+from .execution import BACKENDS, executable
 from .path import OTHERWISE, Path, record
 from .signature import Dynamics, Signature, Statics
 from .witnesses import Now
@@ -306,6 +306,21 @@ class Jit(Decorated):
         """The graph for these arguments."""
         signature = Signature(self.statics, arguments, keywords, self.dynamic)
         return record(self, signature, True).graph
+
+    def lower(self, *arguments: Any, **keywords: Any) -> Any:
+        """The machine code for these arguments, layer by layer.
+
+        Returns:
+            An object with the texts of the program as loops (`loops`), in LLVM's language (`llvm`) and in the machine's
+            (`asm`), and the operations that are left to NumPy (`callbacks`).
+
+        >>> import numpy as np, bindrune as br
+        >>> print(br.jit(lambda x: 2 * x + 1).lower(np.ones(8)).loops)  # doctest: +ELLIPSIS
+        <lambda>(i0: float64[8]) -> o0: float64[8]:
+            for ... below 8:
+                ...
+        """
+        return executable(self.graph(*arguments, **keywords), "native", self.fast_math)
 
     def clear(self) -> None:
         """Forget everything that was staged."""

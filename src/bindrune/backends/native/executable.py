@@ -22,7 +22,7 @@ from ...graph.graph import PYTHON, STACK_TYPE, Graph, Literal, Type, Value
 from ...graph.interpreter import interpret_apart
 from .calls import HOST
 from .entry import CONTEXT_WORDS, bound_entry, is_plain, table_of, workspace_of
-from .functions import CONTEXT_TAPE, CONTEXT_VALUES
+from .functions import CONTEXT_TAPE, CONTEXT_VALUES, OUTSIDE
 from .integers import LIMIT
 from .llvm import Module
 from .loops import For, HostCall, LibraryCall, Program, Statement, While
@@ -208,6 +208,10 @@ class Executable:
 
     def stopped(self, status: int, context: int, arguments: Sequence[Any]) -> list[Any]:
         """What happens when the program has stopped: an error, or the outputs after all."""
+        if status == OUTSIDE:
+            raise RuntimeError(
+                f"the machine code of {self.graph.name} leaves its buffers, which is an error of bindrune"
+            )
         if status < 0:
             error = _errors.pop(context)
             if isinstance(error, _MisjudgedError):

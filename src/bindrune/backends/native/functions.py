@@ -43,10 +43,13 @@ from .splitting import is_independent
 if TYPE_CHECKING:
     from .llvm import Module
 
-__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "REORDERED", "STEP_BY_STEP", "Function"]
+__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "OUTSIDE", "REORDERED", "STEP_BY_STEP", "Function"]
 
 CONTEXT_TAPE = 2
 """Where in the context the address of the tape lies, and behind it the bytes it has room for."""
+
+OUTSIDE = -(1 << 32)
+"""The status of a program that would have left its buffers."""
 
 CONTEXT_VALUES = 4
 """Where in the context the values begin that the host is told."""
@@ -84,7 +87,7 @@ class Function:
         self.sums: dict[Affine, str] = {}
         self.packing = 0
         self.group = ""
-        self.shares = True
+        self.shares = not module.bounded
 
     # ----------------------------------------------------------------------------------------------------- memory
 
@@ -148,11 +151,24 @@ class Function:
 
     def address(self, buffer: Buffer, index: Sequence[Affine]) -> str:
         """Where an element lies."""
+        if self.module.bounded:
+            self.stay_within(buffer, index)
         base = self.pointer(buffer.storage)
         offset = self.offset(buffer.shape, index)
         if offset == "0":
             return base
         return self.w.value(f"getelementptr inbounds {memory_type(buffer.dtype)}, ptr {base}, i64 {offset}")
+
+    def stay_within(self, buffer: Buffer, index: Sequence[Affine]) -> None:
+        """Leave the program where an element is not in its buffer."""
+        for length, i in zip(buffer.shape, index, strict=True):
+            if all(v in self.names for v, _ in length.terms):
+                stem = self.w.fresh("within")
+                inside = self.w.value(f"icmp ult i64 {self.sum(i)}, {self.sum(length)}")
+                self.w.do(f"br i1 {inside}, label %{stem}.holds, label %{stem}.fails")
+                self.begin(f"{stem}.fails")
+                self.fail(OUTSIDE)
+                self.begin(f"{stem}.holds")
 
     def offset(self, shape: Sequence[Affine], index: Sequence[Affine]) -> str:
         """How many elements an index is from the first one."""

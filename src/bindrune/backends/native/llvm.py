@@ -6,6 +6,8 @@ the host is told when the program stops); it returns zero, or one more than the 
 
 from __future__ import annotations
 
+import os
+
 from . import mathematics  # noqa: F401  (it enters its kernels)
 from .functions import CONTEXT_TAPE, Function
 from .instructions import Writer
@@ -72,6 +74,7 @@ class Module:
         memory: what is known of the program's memory.
         taped: whether it uses the tape.
         threaded: whether it uses threads.
+        bounded: whether every access looks first whether it is within its buffer (``BINDRUNE_CHECK=bounds``).
         text: the text.
     """
 
@@ -81,6 +84,7 @@ class Module:
         self.taped = False
         self._advice: list[str] = []
         self.threaded = False
+        self.bounded = os.environ.get("BINDRUNE_CHECK") == "bounds"
         self.outputs = program.outputs
         self._declared = Writer()
         self.text = self._run(program)
