@@ -175,6 +175,10 @@ def _missing(self: Array, name: str) -> Any:
     """What only Python's own numbers can do they do with the value of this call."""
     if name.startswith("__"):  # what looks whether there is such a method may look at a value that has ended
         raise AttributeError(name, name=name, obj=self)
+    known = getattr(type(self), name, None)
+    if isinstance(known, property):
+        # It failed for a reason of its own, such as an error that C code left pending when it called back.
+        return known.__get__(self)
     kind: Any = np.ndarray if self.shape else type(peek(self))
     if (kind is int and hasattr(int, name)) or (kind is float and name in _OF_FLOATS):
         return getattr(concrete(self), name)
