@@ -8,7 +8,7 @@ EXAMPLES := $(VENV)/.examples
 DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
 
-.PHONY: demo test lint bench nightly clean
+.PHONY: demo test lint bench nightly bounds clean
 
 demo: $(EXAMPLES)
 	$(BIN)/python examples/digits.py
@@ -25,9 +25,16 @@ bench: $(BENCH)
 	$(BIN)/python bench/eager.py
 	$(BIN)/python bench/transforms.py
 	$(BIN)/python bench/staging.py
+	$(BIN)/python bench/gradients.py
+	$(BIN)/python bench/native.py
 
 nightly: $(DEV)
 	BINDRUNE_PROGRAMS=2000 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --quiet
+
+# Machine code that looks at every access whether it stays within its buffers; threads are left out.
+bounds: $(DEV)
+	BINDRUNE_CHECK=bounds $(BIN)/python -m pytest -n 2 --quiet tests/laws/test_staging.py tests/test_cheap_gradients.py \
+		tests/test_native_kernels.py tests/test_native_matrices.py tests/test_native_splitting.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -151,8 +151,6 @@ class Function:
 
     def address(self, buffer: Buffer, index: Sequence[Affine]) -> str:
         """Where an element lies."""
-        if self.module.bounded:
-            self.stay_within(buffer, index)
         base = self.pointer(buffer.storage)
         offset = self.offset(buffer.shape, index)
         if offset == "0":
@@ -216,6 +214,8 @@ class Function:
 
     def load(self, buffer: Buffer, index: Sequence[Affine]) -> str:
         """Read an element."""
+        if self.module.bounded:
+            self.stay_within(buffer, index)
         address = self.address(buffer, index)
         dtype = buffer.dtype
         if in_register(buffer.storage):
@@ -228,6 +228,8 @@ class Function:
 
     def store(self, buffer: Buffer, index: Sequence[Affine], x: str) -> None:
         """Write an element."""
+        if self.module.bounded:
+            self.stay_within(buffer, index)
         address = self.address(buffer, index)
         dtype = buffer.dtype
         if in_register(buffer.storage):
