@@ -261,11 +261,11 @@ class Tape:
             ct = slots.pop()
             if ct is None:
                 continue
-            if type(pull) in _ADDING:
-                if type(pull) is Write:
-                    _pull_write(slots, ct, pull, kept, parents, specs)
-                else:
-                    _pull_into(slots, ct, pull, parents, specs)
+            if type(pull) is Write:
+                _pull_write(slots, ct, pull, kept, parents, specs)
+                continue
+            if type(pull) is Into:
+                _pull_into(slots, ct, pull, parents, specs)
                 continue
             if type(ct) is Buffer:
                 ct = ct.value
@@ -327,9 +327,6 @@ class Into:
     def __init__(self, pull: Callable[[Sequence[Any], Sequence[Any]], list[Any]], adds: Sequence[bool]) -> None:
         self.pull = pull
         self.adds = adds
-
-
-_ADDING = frozenset({Write, Into})
 
 
 def _pull_into(slots: list[Any], ct: list[Any], pull: Into, parents: Sequence[int], specs: Sequence[Spec]) -> None:
