@@ -52,6 +52,16 @@ def scattered(x):
     return np.sum(u)
 
 
+def written_twice_to_one_place(x):
+    u, total = x.copy(), 0.0
+    places = np.array([0, 2, 2, 1, 3, 3])
+    for _ in range(8):
+        v = np.exp(-u * x)
+        u[places] = v
+        total = total + np.sum(v * v)
+    return total + np.sum(u * u)
+
+
 def two_arrays(x):
     u, v = x.copy(), x[::-1].copy()
     for i in range(1, len(x)):
@@ -77,10 +87,25 @@ def read_afterwards(x):
     return np.sum(w) + np.sum(u)
 
 
+def columns_that_feed_themselves(a):
+    a = a.copy()
+    for k in range(9):
+        for j in range(1, len(a)):
+            a[j, 0] = 0.5 * a[j - 1, 0] + a[j, 0] * 0.25
+            a[j, 1] = a[j - 1, 1] * a[j, 0] + a[0, k % 3]
+    return a
+
+
+def test_a_column_that_is_written_is_not_packed() -> None:
+    a = np.random.default_rng(0).normal(size=(12, 5))
+    expected = columns_that_feed_themselves(a)
+    np.testing.assert_allclose(br.jit(columns_that_feed_themselves, backend="native")(a), expected, rtol=1e-12)
+
+
 MATRIX = np.eye(6) * 3 + np.sin(np.arange(36.0)).reshape(6, 6) @ np.sin(np.arange(36.0)).reshape(6, 6).T / 6
 PROGRAMS = [
     (cholesky, MATRIX), (crout, MATRIX), (overwritten_twice, X), (scattered, X), (two_arrays, X), (until_small, X),
-    (read_afterwards, X),
+    (read_afterwards, X), (written_twice_to_one_place, X),
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bindrune as br
+from bindrune.backends.native import fusion, jamming, packing, simplification, splitting
 
 COUNT = os.environ.get("BINDRUNE_PROGRAMS")
 
@@ -244,6 +245,22 @@ def test_a_function_agrees(source: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*TracedConditionError")
-@drawn(20)
+@drawn(15)
+def test_a_function_agrees_with_small_loops_arranged_as_large_ones(source: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for module, threshold in (
+            (fusion, "_ROW"),
+            (fusion, "_LONG_ROW"),
+            (packing, "_FEW"),
+            (jamming, "_SHORT"),
+            (simplification, "_LARGE"),
+            (splitting, "_FEWEST"),
+        ):
+            patch.setattr(module, threshold, 1)
+        check(compiled(source), "native")
+
+
+@pytest.mark.filterwarnings("ignore:.*TracedConditionError")
+@drawn(15)
 def test_a_function_agrees_as_machine_code(source: str) -> None:
     check(compiled(source), "native")

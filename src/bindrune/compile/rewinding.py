@@ -65,9 +65,15 @@ def rewind(
             log = [_logged(stage, found.forward, node) for node in writes]
             for i, (write, old) in enumerate(zip(writes, log, strict=True)):
                 value = write.operands[1]
-                if value in kept and write.op is setitem and value.type == old.type:
-                    # What is written is in the array, until it is rewound.
-                    read = Node(getitem, (versions[i + 1], *write.operands[2:]), write.params, [value], write.line)
+                places = write.operands[2:]
+                if (
+                    value in kept
+                    and write.op is setitem
+                    and value.type == old.type
+                    and not any(v.shape for v in places)
+                ):
+                    # What is written is in the array until it is rewound, unless another value went to the same place.
+                    read = Node(getitem, (versions[i + 1], *places), write.params, [value], write.line)
                     reads.setdefault(value, (i + 1, (read,)))
             found = found._replace(backward=_interleaved(found.backward, reads, versions, writes, log))
     return found

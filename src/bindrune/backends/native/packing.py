@@ -69,7 +69,7 @@ def _copies(outer: For) -> list[Statement]:
             for buffer, index, _ in accesses(inner):
                 if buffer.storage in written or buffer.storage.start is not None or (buffer, index) in packed:
                     continue
-                if _is_column(index, s.variable, others) and _is_apart(buffer, index, writes):
+                if _is_column(index, s.variable, others) and _is_apart(buffer, index, s, writes):
                     copy = Buffer(Storage(buffer.storage.dtype, (s.extent,), "temporary"), (s.extent,))
                     packed[buffer, index] = copy
                     found += _copy(copy, buffer, index, s, outer)
@@ -90,12 +90,20 @@ def _within(s: Statement) -> Iterator[Statement]:
             yield from _within(inner)
 
 
-def _is_apart(buffer: Buffer, index: tuple[Affine, ...], writes: list[tuple[Buffer, tuple[Affine, ...]]]) -> bool:
-    """Whether nothing is written where something is read."""
+def _is_apart(
+    buffer: Buffer, index: tuple[Affine, ...], loop: For, writes: list[tuple[Buffer, tuple[Affine, ...]]]
+) -> bool:
+    """Whether nothing is written where something is read in a loop, at whatever steps of it."""
+    moved = _at(index, loop, Variable(loop.variable.dtype, "p", loop.extent))
     return all(
-        other.storage is not buffer.storage or (other.shape == buffer.shape and any(map(differ, index, its_index)))
+        other.storage is not buffer.storage or (other.shape == buffer.shape and any(map(differ, moved, its_index)))
         for other, its_index in writes
     )
+
+
+def _at(index: tuple[Affine, ...], loop: For, step: Variable) -> tuple[Affine, ...]:
+    """An index in a loop at another step."""
+    return tuple(map(Rewriter({loop.variable: affine(step)}).affine, index))
 
 
 def _changed(s: Statement) -> tuple[set[Storage], set[Variable]]:
@@ -122,8 +130,7 @@ def _is_column(index: tuple[Affine, ...], variable: Variable, others: set[Variab
 
 def _copy(copy: Buffer, buffer: Buffer, index: tuple[Affine, ...], inner: For, outer: For) -> list[Statement]:
     step = Variable(inner.variable.dtype, "p", inner.extent)
-    place = tuple(map(Rewriter({inner.variable: affine(step)}).affine, index))
-    loop = For(step, inner.extent, [Store(copy, (affine(step),), Load(buffer, place))], False)
+    loop = For(step, inner.extent, [Store(copy, (affine(step),), Load(buffer, _at(index, inner, step)))], False)
     room: list[Statement] = [Allocate(copy.storage)] if copy.storage.size is None else []
     if outer.extent.known is not None:
         return [*room, loop]
