@@ -56,7 +56,7 @@ def written_twice_to_one_place(x):
     u, total = x.copy(), 0.0
     places = np.array([0, 2, 2, 1, 3, 3])
     for _ in range(8):
-        v = np.exp(-u * x)
+        v = np.exp(u * -x)
         u[places] = v
         total = total + np.sum(v * v)
     return total + np.sum(u * u)
@@ -89,10 +89,9 @@ def read_afterwards(x):
 
 def columns_that_feed_themselves(a):
     a = a.copy()
-    for k in range(9):
+    for _ in range(9):
         for j in range(1, len(a)):
             a[j, 0] = 0.5 * a[j - 1, 0] + a[j, 0] * 0.25
-            a[j, 1] = a[j - 1, 1] * a[j, 0] + a[0, k % 3]
     return a
 
 
