@@ -127,22 +127,20 @@ def test_the_code_in_the_readme_runs() -> None:
 LIMIT = 0.060
 
 
-def seconds(statement: str, environment: dict[str, str]) -> float:
-    """The processor time that a fresh interpreter spends on a statement."""
-    code = f"from time import process_time as now; start = now(); {statement}; print(now() - start)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    return float(done.stdout)
-
-
 def test_importing_costs_little_more_than_numpy(tmp_path: Path) -> None:
-    # The least of several measurements is the one that other programs disturbed least.  Compiled modules are kept,
-    # even where the environment says not to: compiling is not importing.
+    # The least of several measurements is the one that other programs disturbed least; NumPy's own threads, which begin
+    # with it, are not ours to count.  Compiled modules are kept, even where the environment says not to: compiling is
+    # not importing.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPYCACHEPREFIX"] = str(tmp_path)
-    seconds("import bindrune", environment)
-    pairs = [(seconds("import bindrune", environment), seconds("import numpy", environment)) for _ in range(7)]
-    ours, numpys = map(min, zip(*pairs, strict=True))
-    assert ours - numpys < LIMIT
+    code = "from time import thread_time as now; import numpy; start = now(); import bindrune; print(now() - start)"
+
+    def seconds() -> float:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        return float(done.stdout)
+
+    seconds()
+    assert min(seconds() for _ in range(9)) < LIMIT
 
 
 @pytest.mark.parametrize("heavy", ["scipy", "llvmlite", "matplotlib", "jaxlib", "ml_dtypes", "opt_einsum"])

@@ -28,25 +28,11 @@ from .core.errors import (
     UnreachableError,
     UnsupportedError,
 )
-from .debug import debug
 from .transforms.axes import all_gather, axis_index, axis_size, pmax, pmean, pmin, psum
 from .transforms.batch import vmap
-from .transforms.checking import check_gradient, check_gradients, check_grads
-from .transforms.checkpoint import (
-    checkpoint,
-    checkpoint_name,
-    remat,
-    save_everything,
-    save_matmuls,
-    save_nothing,
-    save_only_these_names,
-)
 from .transforms.control import associative_scan, cond, fori_loop, map, scan, select, switch, while_loop
-from .transforms.custom import custom_jvp, custom_vjp
-from .transforms.differences import finite_diff, finite_diff_jacobian
 from .transforms.forward import jvp
 from .transforms.gradients import grad, value_and_grad, vjp
-from .transforms.implicit import custom_linear_solve, custom_root, fixed_point
 from .transforms.jacobians import (
     hessian,
     hvp,
@@ -58,11 +44,7 @@ from .transforms.jacobians import (
     value_and_jacfwd,
     value_and_jacrev,
 )
-from .transforms.loops import checkpoint_loop
-from .transforms.nans import debug_nans
-from .transforms.primitive import custom_vmap, primitive
 from .transforms.stopping import detach, no_grad, stop_gradient
-from .transforms.vectorize import vectorize
 
 if TYPE_CHECKING:
     from . import random, tree
@@ -79,6 +61,24 @@ if TYPE_CHECKING:
         progress,
         pure_callback,
     )
+    from .debug import debug
+    from .transforms.checking import check_gradient, check_gradients, check_grads
+    from .transforms.checkpoint import (
+        checkpoint,
+        checkpoint_name,
+        remat,
+        save_everything,
+        save_matmuls,
+        save_nothing,
+        save_only_these_names,
+    )
+    from .transforms.custom import custom_jvp, custom_vjp
+    from .transforms.differences import finite_diff, finite_diff_jacobian
+    from .transforms.implicit import custom_linear_solve, custom_root, fixed_point
+    from .transforms.loops import checkpoint_loop
+    from .transforms.nans import debug_nans
+    from .transforms.primitive import custom_vmap, primitive
+    from .transforms.vectorize import vectorize
 
 __all__ = [
     "BatchSizeError",
@@ -171,18 +171,32 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-_COMPILED = frozenset(
-    "Dynamic ShapeDtype cost disable_jit eval_shape io_callback jit make_graph progress pure_callback".split()
-)
-"""What is defined where functions are staged, which is imported when it is first asked for."""
+_LATER = {
+    "backends.native.export": "export",
+    "compile.interface": "Dynamic ShapeDtype cost disable_jit eval_shape io_callback jit make_graph progress "
+    "pure_callback",
+    "debug": "debug",
+    "transforms.checking": "check_gradient check_gradients check_grads",
+    "transforms.checkpoint": "checkpoint checkpoint_name remat save_everything save_matmuls save_nothing "
+    "save_only_these_names",
+    "transforms.custom": "custom_jvp custom_vjp",
+    "transforms.differences": "finite_diff finite_diff_jacobian",
+    "transforms.implicit": "custom_linear_solve custom_root fixed_point",
+    "transforms.loops": "checkpoint_loop",
+    "transforms.nans": "debug_nans",
+    "transforms.primitive": "custom_vmap primitive",
+    "transforms.vectorize": "vectorize",
+}
+"""Where the names are defined whose modules are imported when they are first asked for: what not every program uses,
+and what needs SciPy or optree.  The engine itself is imported at once."""
+
+_HOME = {name: module for module, names in _LATER.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    """The public modules that import SciPy or optree, when they are first asked for."""
     if name in ("random", "tree"):
         return importlib.import_module(f"{__name__}.{name}")
-    if name == "export":
-        return importlib.import_module(f"{__name__}.backends.native.export").export
-    if name in _COMPILED:
-        return getattr(importlib.import_module(f"{__name__}.compile.interface"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
