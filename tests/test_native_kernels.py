@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,57 @@ def test_small_matrices_times_many_rows(subscripts: str) -> None:
     a, b = (numbers(*(lengths[label] for label in text)) for text in labels)
     compiled = compare(lambda a, b: np.einsum(subscripts, a, b), a, b)
     assert "gemm" in compiled.loops
+
+
+def recurrent(weights: Any, inputs: Any) -> Any:
+    h, loss = np.zeros(weights.shape[0]), 0.0
+    for t in range(inputs.shape[0]):
+        h = np.tanh(weights @ np.concatenate([h, inputs[t]]))
+        loss = loss + np.sum(h**2)
+    return loss
+
+
+def gathered(columns: Any, rows: Any) -> Any:
+    total, once = np.ones((columns.shape[1], rows.shape[1])), np.ones((columns.shape[1], rows.shape[1]))
+    for t in range(len(rows)):
+        total = np.outer(columns[t], rows[t]) + total + rows[t] * columns[t - 1, :, None]
+        once = once * 0.5 + np.outer(columns[t], rows[t] ** 2)
+    return total, once
+
+
+@pytest.mark.parametrize("steps", [1, 31, 63, 64, 65, 100, 200])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_outer_products_that_a_loop_adds_up(steps: int, dynamic: bool) -> None:
+    """A block of steps at a time, whatever their number; a total that is used in between stays."""
+    columns, rows = numbers(steps, 70), numbers(steps, 40)
+    compiled = br.jit(gathered, backend="native", dynamic=dynamic)
+    for found, expected in zip(compiled(columns, rows), gathered(columns, rows), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+    assert dynamic or executable(compiled).loops.count("gemm") == (2 if steps >= 64 else 0)
+
+
+@pytest.mark.parametrize("steps", [64, 75])
+def test_cotangents_of_a_matrix_that_every_step_multiplies(steps: int) -> None:
+    weights, inputs = numbers(40, 52) / 8.0, numbers(steps, 12)
+    gradient = compare(br.value_and_grad(recurrent), weights, inputs, rtol=1e-10)
+    assert gradient.loops.count("gemm") == 1
+    second = compare(lambda w, x: br.hvp(lambda w: recurrent(w, x), (w,), (w * w,)), weights, inputs, rtol=1e-9)
+    assert second.loops.count("gemm") == 2
+    batch = np.stack([weights, 0.5 * weights])
+    compare(br.vmap(br.grad(recurrent), in_axes=(0, None)), batch, inputs, rtol=1e-10)
+
+
+def test_transposed_matrices_times_vectors_are_read_along_memory() -> None:
+    def run(a: Any, x: Any) -> Any:
+        for _ in range(5):
+            x = np.tanh(a.T @ x[: len(a)])
+        return x
+
+    a = numbers(30, 33)
+    found = compare(run, a, numbers(33))
+    along = [line for line in found.loops.splitlines() if "<- add(multiply(i0[" in line]
+    assert along
+    assert all(re.search(r"i0\[[^,]*i\d+[^,]*, j\d+\]", line) for line in along)
 
 
 # ------------------------------------------------------------------------------------------------------- reductions

@@ -75,7 +75,7 @@ def _is_worth_it(outer: For, scopes: dict[Storage, set[int]]) -> bool:
     if len(straight) > 2 * _LARGEST or not all(isinstance(s, (Let, Store, Accumulate)) for s in straight):
         return False
     touched = {buffer.storage for s in straight for buffer, _, _ in accesses(s)}
-    if any(storage.shape and id(outer) in scopes[storage] and storage.start is None for storage in touched):
+    if any(storage.shape and storage.role == "temporary" and id(outer) in scopes[storage] for storage in touched):
         return False
     counted = {outer.variable, *(s.variable for s in straight if isinstance(s, Let))}
     if any(v in counted for storage in touched if storage.start is not None for v, _ in storage.start.terms):
