@@ -247,3 +247,20 @@ def test_norms_and_logistic_regression() -> None:
         return -np.sum(labels * special.log_expit(scores) + (1.0 - labels) * special.log_expit(-scores))
 
     compare(br.value_and_grad(loss), numbers(4), x, (numbers(7) > 0.0) * 1.0, rtol=1e-11)
+
+
+def test_functions_with_rules_of_their_own_are_machine_code() -> None:
+    @br.custom_jvp
+    def cube(x: Any) -> Any:
+        return x * x * x
+
+    cube.defjvp(lambda primals, tangents: (cube(primals[0]), 3.0 * primals[0] ** 2 * tangents[0]))
+
+    def run(x: Any) -> Any:
+        for _ in range(4):
+            x = br.checkpoint(lambda x: 0.5 * np.tanh(cube(x) + x[::-1]))(x)
+        return br.checkpoint_loop(lambda i, x: np.cos(x + i), 30, x)
+
+    compare(run, numbers(9))
+    gradient = br.grad(br.jit(lambda x: np.sum(run(x)), backend="native"))
+    np.testing.assert_allclose(gradient(numbers(9)), br.grad(lambda x: np.sum(run(x)))(numbers(9)), rtol=1e-10)
