@@ -70,6 +70,16 @@ def two_arrays(x):
     return np.sum(u * v)
 
 
+def lengths_that_follow(x):
+    place, total = 0, 0.3
+    for _ in range(9):
+        place = (place * 5 + 3) % 5
+        length = min(place + 1, 4)
+        y = np.sin(x[:length] * total)
+        total = total + np.sum(np.exp(y) * x[:length]) / 10 * np.sin(x[place]) * x[place]
+    return total
+
+
 def until_small(x):
     u = x.copy()
     while np.sum(u) > 0.5:
@@ -104,7 +114,7 @@ def test_a_column_that_is_written_is_not_packed() -> None:
 MATRIX = np.eye(6) * 3 + np.sin(np.arange(36.0)).reshape(6, 6) @ np.sin(np.arange(36.0)).reshape(6, 6).T / 6
 PROGRAMS = [
     (cholesky, MATRIX), (crout, MATRIX), (overwritten_twice, X), (scattered, X), (two_arrays, X), (until_small, X),
-    (read_afterwards, X), (written_twice_to_one_place, X),
+    (read_afterwards, X), (written_twice_to_one_place, X), (lengths_that_follow, X),
 ]  # fmt: skip
 
 
