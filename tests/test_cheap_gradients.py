@@ -270,3 +270,33 @@ def test_a_compiled_function_hands_its_tape_on() -> None:
     np.testing.assert_allclose(br.grad(twice(compiled))(X), br.grad(twice(f))(X), rtol=1e-10)
     np.testing.assert_allclose(br.jacrev(lambda x: compiled(x, 9) * x)(X), br.jacrev(lambda x: f(x, 9) * x)(X))
     np.testing.assert_allclose(br.hessian(compiled)(X, 9), br.hessian(f)(X, 9), rtol=1e-9, atol=1e-12)
+
+
+def reflected(a):
+    a = a.copy()
+    for k in range(len(a) - 1):
+        x = a[k:, k].copy()
+        x[0] += np.sign(x[0]) * np.sqrt(x @ x)
+        x /= np.sqrt(x @ x)
+        a[k:, k:] -= 2 * np.outer(x, x @ a[k:, k:])
+    return np.sum(np.log(np.abs(np.diag(a))))
+
+
+def eliminated(a):
+    a = a.copy()
+    for k in range(len(a) - 1):
+        a[k + 1 :, k] /= a[k, k]
+        a[k + 1 :, k + 1 :] -= np.outer(a[k + 1 :, k], a[k, k + 1 :])
+    return np.sum(np.log(np.abs(np.diag(a))))
+
+
+@pytest.mark.parametrize("f", [reflected, eliminated])
+def test_machine_code_copies_no_whole_array_in_a_step(f: Callable[..., Any]) -> None:
+    """Slices that are read before they are overwritten are set aside, not the array that they are of."""
+    a = np.random.default_rng(0).normal(size=(37, 37)) + 9 * np.eye(37)
+    for derivative in (f, br.grad(f), lambda a: br.jvp(f, (a,), (a,))):
+        lines = str(br.jit(derivative, backend="native").lower(a).loops).splitlines()
+        assert any("in order below 36" in line for line in lines)
+        assert not [line for line in lines if line.startswith("        ") and f"below {37 * 37}" in line]
+    found = br.jit(br.grad(f), backend="native")(a)
+    np.testing.assert_allclose(found, np.linalg.inv(a).T if f is eliminated else br.grad(f)(a), rtol=1e-9, atol=1e-12)
