@@ -139,6 +139,27 @@ def test_rewound_arrays(f: Callable[..., Any], x: Any, backend: str) -> None:
     np.testing.assert_array_equal(x, before)
 
 
+def unchanged(x, bound, n):
+    u = x.copy()
+    for _ in range(n):
+        if bound > 0.2:
+            break
+        for _ in x:
+            u, bound = u, bound
+    return bound + np.sum(u)
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "native"])
+def test_a_branch_of_which_nothing_is_needed(backend: str) -> None:
+    expected = br.grad(unchanged, (0, 1))(X, 0.1, 4)
+    for f in (
+        br.jit(br.grad(unchanged, (0, 1)), backend=backend),
+        br.grad(br.jit(unchanged, backend=backend), (0, 1)),
+    ):
+        for one, other in zip(f(X, 0.1, 4), expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
 def nodes_in_loops(graph: Graph, inside: bool = False) -> Iterator[Node]:
     for node in graph.nodes:
         if inside:

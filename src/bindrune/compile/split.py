@@ -214,7 +214,7 @@ _FEW = 3
 
 def _costs(node: Node) -> bool | None:
     """Whether an operation counts when a value is computed again; `None` if it is not done again at all."""
-    if node.effect or len(node.results) > 1:
+    if node.effect or len(node.results) != 1:
         return None
     (result,) = node.results
     name = node.op.name.removeprefix("python.")
