@@ -279,7 +279,7 @@ class Jit(Decorated):
 
     @for_users
     def explain(self, *arguments: Any, **keywords: Any) -> str:
-        """What becomes of each statement for these arguments: staged, unrolled or guarded, and why.
+        """What becomes of each statement for these arguments: staged, unrolled, guarded or left to NumPy, and why.
 
         Returns:
             A text with a line for each line of the function that was decided about.

@@ -183,7 +183,7 @@ class Path:
         return self._result.described(iter([v.type for v in self.graph.outputs]), describe)
 
     def report(self, name: str) -> str:
-        """What was staged, unrolled and guarded, a line each, in the order of the source."""
+        """What was staged, unrolled, guarded, and left to NumPy, a line each, in the order of the source."""
         kinds = {
             "loop": "for: staged as a loop",
             "while_": "while: staged as a loop",
@@ -205,6 +205,9 @@ class Path:
         visit(self.graph)
         for line, what, reason in self._notes:
             seen[line, f"{what}: left to Python, because {reason}"] = None
+        for callback in getattr(executable(self.graph, self.backend, self.fast_math), "callbacks", ()):
+            what, _, line = callback.partition(": ")
+            seen[line, f"{what}: performed by NumPy, as there is no machine code for it"] = None
         found = sorted(seen, key=lambda entry: _numbered(entry[0]))
         return "\n".join([f"{name}: {self.graph.size()} operations", *(f"  {line}: {text}" for line, text in found)])
 
