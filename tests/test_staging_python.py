@@ -1185,3 +1185,26 @@ def test_outer_products_of_slices():
     a = np.random.default_rng(0).normal(size=(40, 40)) + 10 * np.eye(40)
     check(f, (a,))
     assert "left to Python" not in br.jit(f).explain(a)
+
+
+def test_blocks_of_a_matrix_stay_a_loop():
+    """Lengths that differ by multiples of a counter (`j - 8 * i`) are positive for few choices of their values."""
+
+    def factored(a):
+        a = a.copy()
+        n = len(a)
+        for k in range(0, n, 8):
+            stop = min(k + 8, n)
+            for j in range(k, stop):
+                a[j + 1 :, j] /= a[j, j]
+                a[j + 1 :, j + 1 : stop] -= np.outer(a[j + 1 :, j], a[j, j + 1 : stop])
+            for j in range(k + 1, stop):
+                a[j, stop:] -= a[j, k:j] @ a[k:j, stop:]
+            a[stop:, stop:] -= a[stop:, k:stop] @ a[k:stop, stop:]
+        return a
+
+    a = np.random.default_rng(0).normal(size=(60, 60)) / 8 + 4 * np.eye(60)
+    check(factored, (a,))
+    told = br.jit(factored).explain(a)
+    assert told.count("staged as a loop") == 3
+    assert "left to Python" not in told
