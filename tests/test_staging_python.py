@@ -1208,3 +1208,9 @@ def test_blocks_of_a_matrix_stay_a_loop():
     told = br.jit(factored).explain(a)
     assert told.count("staged as a loop") == 3
     assert "left to Python" not in told
+
+    weights = np.random.default_rng(1).normal(size=(60, 60))
+    gradient = br.grad(lambda a: np.sum(weights * factored(a)))
+    compiled = br.jit(gradient)
+    np.testing.assert_allclose(compiled(a), gradient(a), rtol=1e-9, atol=1e-12)
+    assert (compiled.stats().stagings, compiled.stats().eager) == (1, 0)

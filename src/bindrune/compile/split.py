@@ -147,10 +147,18 @@ def _halves(
     fresh = {v for node in repeated for v in node.results}
     numbers = {v for v in free if not v.shape}
     there = {*fresh, *numbers, *lasting, *(v for v in wanted if v in free)}
-    second = [*_derived(first, second, there, wanted), *second]
-    wanted = _uses(second, [*cotangents, *given])
-    made = {*given, *(v for node in second for v in node.results)}
-    outside = {v for v in wanted if v not in made and v not in free and v not in fresh}
+    derived = _derived(first, second, there, wanted)
+
+    def asked_for() -> tuple[list[Value], set[Value]]:
+        """The values that the way back needs, and those of them that it does not compute."""
+        wanted = _uses([*derived, *second], [*cotangents, *given])
+        made = {*given, *(v for node in (*derived, *second) for v in node.results)}
+        return wanted, {v for v in wanted if v not in made and v not in free and v not in fresh}
+
+    # What is kept is taken off the stack before anything is derived from it: its lengths are kept, too.
+    lengths = set(values_in([v.shape for v in asked_for()[1]]))
+    derived = [node for node in derived if lengths.isdisjoint(node.results)]
+    second, (wanted, outside) = [*derived, *second], asked_for()
     # In the order in which they are computed, which is that of every split of the same program.
     residuals = [v for v in (*inputs, *(v for node in first for v in node.results)) if v in outside]
     recomputed = [v for v in wanted if v in fresh]
