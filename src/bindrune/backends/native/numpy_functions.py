@@ -1,7 +1,8 @@
-"""NumPy's own functions in C, for machine code to call: what sorts, and the loops of its ufuncs.
+"""Functions in C of NumPy and SciPy, for machine code to call: what sorts, the loops of ufuncs, special functions.
 
-NumPy's interface for C says where they lie: a table by type of elements, and the ufuncs themselves.  What is read there
-is compared first with what NumPy says of itself in Python; where that differs, the operation is left to the host.
+NumPy's interface for C says where its functions lie: a table by type of elements, and the ufuncs themselves.  What is
+read there is compared first with what NumPy says of itself in Python; where that differs, the operation is left to the
+host.  SciPy hands out its special functions, with their types, for Cython to call.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 
 from .machine import define_symbol
 
-__all__ = ["ALGORITHMS", "Loop", "core_lengths", "loops", "sorting_function", "ufunc_loop"]
+__all__ = ["ALGORITHMS", "Loop", "core_lengths", "loops", "sorting_function", "special_function", "ufunc_loop"]
 
 _OURS = "bindrune.numpy."
-"""What the symbols begin with."""
+"""What the symbols of NumPy's functions begin with."""
 
 # ---------------------------------------------------------------------------------------------------------- sorting
 
@@ -131,3 +132,30 @@ def core_lengths(signature: str) -> tuple[tuple[str, ...], ...]:
     """
     operands = signature.replace(" ", "").replace("->", ",")[1:-1].split("),(")
     return tuple(tuple(name for name in operand.split(",") if name) for operand in operands)
+
+
+# ------------------------------------------------------------------------------------------------- special functions
+
+
+@functools.cache
+def special_function(name: str, arguments: int) -> str | None:
+    """The symbol of SciPy's function of so many numbers in double precision, and of a word that has no meaning here."""
+    from scipy.special import cython_special
+
+    wanted = f"double ({'double, ' * arguments}int __pyx_skip_dispatch)".encode()
+    told = ctypes.pythonapi.PyCapsule_GetName
+    told.restype, told.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    # A function for several types is there once for each, under a name with a number.
+    for alias in (name, *(f"__pyx_fuse_{i}{name}" for i in range(_MOST_TYPES))):
+        capsule = cython_special.__pyx_capi__.get(alias)
+        if capsule is not None and told(capsule) == wanted:
+            symbol = f"{_OF_SCIPY}{name}"
+            define_symbol(symbol, get(capsule, wanted))
+            return symbol
+    return None
+
+
+_OF_SCIPY = "bindrune.scipy."
+_MOST_TYPES = 4
