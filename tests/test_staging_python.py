@@ -1214,3 +1214,20 @@ def test_blocks_of_a_matrix_stay_a_loop():
     compiled = br.jit(gradient)
     np.testing.assert_allclose(compiled(a), gradient(a), rtol=1e-9, atol=1e-12)
     assert (compiled.stats().stagings, compiled.stats().eager) == (1, 0)
+
+
+# fmt: off
+BESIDE_EACH_OTHER = {
+    "total": lambda x: np.sum(x) if len(x) else 0.0, "more": lambda x: x + 1 if x[0] > 0 else -x,
+    "less": lambda x: x - 1 if x[0] > 0 else -x, "each": lambda x: [v if v > 0 else -v for v in x],
+    "plain": lambda x: np.cos(x), "other": lambda x: np.sin(x) if x[0] > 0 else x,
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", BESIDE_EACH_OTHER)
+def test_lambdas_beside_each_other_are_told_apart(name):
+    """In an expression of several lines the first lambda of a line was taken for all of them."""
+    f = BESIDE_EACH_OTHER[name]
+    for x in (np.array([1.0, -2.0]), np.array([-1.0, -2.0])):
+        same(br.jit(f)(x), f(x))
