@@ -21,10 +21,17 @@ TYPES = ["?", "b", "B", "h", "i", "I", "l", "L", "f", "d"]
 SHAPES = [(0,), (1,), (5,), (40,), (1000,), (3, 7), (4, 0), (2, 3, 50)]
 
 
-def executable(function: Any) -> Executable:
+def executables(function: Any) -> list[Executable]:
     """The machine code behind a function under `br.jit`."""
-    (path,) = (path for found in function._paths.values() for path in found)
-    return next(made for made in path.graph.derived.values() if isinstance(made, Executable))
+    paths = [path for found in function._paths.values() for path in found]
+    return [made for path in paths for made in path.graph.derived.values() if isinstance(made, Executable)]
+
+
+def executable(function: Any) -> Executable:
+    """The only one."""
+    found = list({id(made): made for made in executables(function)}.values())
+    assert len(found) == 1
+    return found[0]
 
 
 def same(function: Callable[..., Any], *arguments: Any) -> None:
@@ -175,3 +182,28 @@ def test_explain_lists_what_is_left_to_numpy() -> None:
     assert told.count("performed by NumPy") == 2
     assert "rfft" in told
     assert "performed by NumPy" not in br.jit(power, backend="interpreter").explain(np.ones(4))
+
+
+OF_ANY_LENGTH: dict[str, Callable[..., Any]] = {
+    "sort": np.sort,
+    "argsort": lambda x: np.argsort(x, kind="stable"),
+    "unique": lambda x: np.unique(x, return_index=True, return_inverse=True, return_counts=True),
+    "selected": lambda x: np.sort(x[x > 0]),
+    "looked up": lambda x: np.searchsorted(np.sort(x), np.linspace(-4.0, 4.0, 9), "right"),
+    "digitized": lambda x: np.digitize(np.linspace(-4.0, 4.0, 9), np.sort(x)),
+    "counted": lambda x: np.bincount(np.abs(x).astype(int), x),
+    "eigenvalues": lambda x: np.linalg.eigvalsh(np.outer(x, x)) if len(x) else x,
+}
+
+
+@pytest.mark.parametrize("name", OF_ANY_LENGTH)
+def test_lengths_that_are_not_known(name: str) -> None:
+    function = OF_ANY_LENGTH[name]
+    compiled = br.jit(function, dynamic=True, backend="native")
+    for n in (5, 3, 64, 1, 9, 2, 100, 0):
+        assert not any(made.callbacks for made in executables(compiled))
+        x = np.round(np.random.default_rng(n).normal(size=n) * 2, 1)
+        found, expected = compiled(x), function(x)
+        for mine, theirs in zip(as_tuple(found), as_tuple(expected), strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-12)
+            assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)

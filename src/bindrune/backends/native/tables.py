@@ -1,7 +1,7 @@
 """Lowering of tables: finding the interval a value lies in, interpolating between points, counting into bins.
 
 A search halves a table whose length is known in as many steps, without branches: so many values are looked up at once,
-by threads and by vector instructions.
+by threads and by vector instructions.  Where the length is not known it counts its steps.
 """
 
 from __future__ import annotations
@@ -38,17 +38,49 @@ def _arithmetic(*dtypes: np.dtype[Any]) -> bool:
     return all(d.kind in "biuf" and d.str[1:] != "f2" and d.itemsize <= 8 for d in dtypes)
 
 
-def _searched(low: Lowering, n: int, goes_on: Callable[[Affine], Expression]) -> Affine:
-    """How many of some elements in order there are up to the first for which the search does not go on."""
-    if not n:
-        return ZERO
-    base = ZERO
-    while n > 1:
-        half = n // 2
-        further = Apply("where", (goes_on(base + (half - 1)), base + half, base), INTEGER)
-        base = affine(low.let(further))
-        n -= half
-    return affine(low.let(Apply("add", (base, convert(goes_on(base), INTEGER)), INTEGER)))
+class _Search:
+    """Finds out how many of some elements in order there are up to the first for which a search does not go on."""
+
+    def __init__(self, low: Lowering, n: Affine) -> None:
+        self.low, self.n = low, n
+        self._steps = ZERO
+        if n.known is None:
+            # As many steps as the length has bits.
+            cell = Buffer(Storage(INTEGER, (), "temporary"), ())
+            low.do(Store(cell, (), ZERO))
+            with low.nest((affine(63),)) as (bit,):
+                some = _test("greater", Apply("right_shift", (n, bit), INTEGER), ZERO)
+                low.do(Accumulate("add", cell, (), convert(some, INTEGER)))
+            self._steps = affine(low.let(Load(cell, ())))
+
+    def count(self, goes_on: Callable[[Affine], Expression]) -> Affine:
+        """That number; `goes_on` says it of the element at a place."""
+        low, n = self.low, self.n.known
+        if n is None:
+            return self._count_in_order(goes_on)
+        if not n:
+            return ZERO
+        base = ZERO
+        while n > 1:
+            half = n // 2
+            further = Apply("where", (goes_on(base + (half - 1)), base + half, base), INTEGER)
+            base = affine(low.let(further))
+            n -= half
+        return affine(low.let(Apply("add", (base, convert(goes_on(base), INTEGER)), INTEGER)))
+
+    def _count_in_order(self, goes_on: Callable[[Affine], Expression]) -> Affine:
+        low = self.low
+        start, rest = (Buffer(Storage(INTEGER, (), "temporary"), ()) for _ in range(2))
+        low.do(Store(start, (), ZERO))
+        low.do(Store(rest, (), self.n))
+        with low.nest((self._steps,), ordered=True):
+            base, size = (affine(low.let(Load(cell, ()))) for cell in (start, rest))
+            half = affine(low.let(Apply("right_shift", (size, affine(1)), INTEGER)))
+            middle = affine(low.let(Apply("minimum", (base + half, self.n - 1), INTEGER)))
+            further = low.let(_test("logical_and", _test("greater", size, ZERO), goes_on(middle)))
+            low.do(Store(start, (), Apply("where", (further, base + half + 1, base), INTEGER)))
+            low.do(Store(rest, (), Apply("where", (further, size - half - 1, half), INTEGER)))
+        return affine(low.let(Load(start, ())))
 
 
 def _each(low: Lowering, node: Node, x: Location, function: Callable[[Expression], Expression]) -> Location:
@@ -64,14 +96,15 @@ def _lookup(low: Lowering, node: Node, operands: list[Location]) -> Any:
     x, table = operands[0], low.view(operands[1])
     if not _arithmetic(x.dtype, table.dtype):
         return NotImplemented
-    dtype, n = np.promote_types(x.dtype, table.dtype), table.shape[0].known
-    if n is None or not _arithmetic(dtype):
+    dtype = np.promote_types(x.dtype, table.dtype)
+    if not _arithmetic(dtype):
         return NotImplemented
     if node.op.name == "searchsorted":
         equal_too = node.params["side"] == "right"
     else:
         equal_too = not node.params["right"]
         _require_order(low, node, table)
+    search = _Search(low, table.shape[0])
 
     def place(value: Expression) -> Expression:
         value = low.let(convert(value, dtype))
@@ -80,7 +113,7 @@ def _lookup(low: Lowering, node: Node, operands: list[Location]) -> Any:
             entry = convert(table.load((i,)), dtype)
             return _test("logical_not", _less(value, entry)) if equal_too else _less(entry, value)
 
-        return _searched(low, n, goes_on)
+        return search.count(goes_on)
 
     return _each(low, node, x, place)
 
@@ -106,6 +139,8 @@ def _interp(low: Lowering, node: Node, operands: list[Location]) -> Any:
     if not n or heights.shape != table.shape:
         return NotImplemented
 
+    search = _Search(low, table.shape[0])
+
     def entry(of: View, i: Affine) -> Expression:
         return low.let(convert(of.load((i,)), _DOUBLE))
 
@@ -116,7 +151,7 @@ def _interp(low: Lowering, node: Node, operands: list[Location]) -> Any:
         value, first = low.let(convert(value, _DOUBLE)), entry(heights, ZERO)
         if n == 1:
             return first
-        after = _searched(low, n, lambda i: _test("greater_equal", value, convert(table.load((i,)), _DOUBLE)))
+        after = search.count(lambda i: _test("greater_equal", value, convert(table.load((i,)), _DOUBLE)))
         left = affine(low.let(Apply("minimum", (Apply("maximum", (after - 1, ZERO), INTEGER), affine(n - 2)), INTEGER)))
         (x0, x1), (y0, y1) = ([entry(of, left + k) for k in range(2)] for of in (table, heights))
         slope = combine("divide", combine("subtract", y1, y0), combine("subtract", x1, x0))
