@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +22,7 @@ import numpy as np
 
 from ...graph.graph import ARRAY, NUMBER, Type
 from .integers import LIMIT
-from .machine import Code, compile_text, define_symbol
+from .machine import Code, alone, compile_text, define_symbol
 
 __all__ = ["CONTEXT_WORDS", "bound_entry", "is_plain", "table_of", "workspace_of"]
 
@@ -104,8 +103,7 @@ def bound_entry(executable: object, table: np.ndarray[Any, Any]) -> Any:
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype = ctypes.py_object
     make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    with _one_thread:
-        definition, _ = _entry()
+    definition, _ = _entry()
     return make(ctypes.addressof(definition), (executable, table), None)
 
 
@@ -121,9 +119,9 @@ class _Definition(ctypes.Structure):
 
 
 _ONE_ARGUMENT = 0x8
-_one_thread = threading.Lock()
 
 
+@alone
 @functools.cache
 def _entry() -> tuple[_Definition, Code]:
     _address_symbols()
