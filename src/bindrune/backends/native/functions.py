@@ -60,6 +60,9 @@ REORDERED = {"add": "fadd", "multiply": "fmul"}
 _SMALL = 1024
 """The bytes up to which a temporary array lies on the stack."""
 
+_STACK = 1 << 16
+"""The bytes of all that do: the stack of a thread is not large."""
+
 
 class Function:
     """Writes the instructions of one function.
@@ -74,6 +77,7 @@ class Function:
         sums: affine expressions that have been computed on the way to where we are.
         group: what is said of loads and stores in a loop whose steps are seen to be independent.
         shares: whether its loops may be shared by threads.
+        stacked: the bytes of the temporary arrays that lie on the stack.
     """
 
     def __init__(self, module: Module) -> None:
@@ -87,6 +91,7 @@ class Function:
         self.sums: dict[Affine, str] = {}
         self.packing = 0
         self.group = ""
+        self.stacked = 0
         self.shares = not module.bounded
 
     # ----------------------------------------------------------------------------------------------------- memory
@@ -142,7 +147,8 @@ class Function:
         name = f"%{storage.name}"
         if in_register(storage):
             self.entry.append(f"  {name} = alloca {register_type(storage.dtype)}")
-        elif size <= _SMALL:
+        elif size <= _SMALL and self.stacked < _STACK:
+            self.stacked += size
             self.entry.append(f"  {name} = alloca [{max(size, 1)} x i8], align 64")
         else:
             offset = self.module.memory.offset(storage)
