@@ -15,7 +15,17 @@ import numpy as np
 
 from .machine import scalar_alias, vector_variants
 
-__all__ = ["LIBRARY", "Writer", "available", "cast", "constant", "instruct", "memory_type", "register_type"]
+__all__ = [
+    "LIBRARY",
+    "Writer",
+    "arithmetic",
+    "available",
+    "cast",
+    "constant",
+    "instruct",
+    "memory_type",
+    "register_type",
+]
 
 _FLOATS = {4: "float", 8: "double"}
 _SUFFIX = {4: "f32", 8: "f64"}
