@@ -255,3 +255,38 @@ def test_branches_sixty_deep() -> None:
 def test_a_hundred_alternatives() -> None:
     cases = [f"    {'elif' if d else 'if'} x[0] < {d - 3}.5:\n        s = x[1] * {d}" for d in range(100)]
     agrees(made("\n".join(["def f(x):", "    s = 1.0", *cases, "    return s * x[2]"])), X)
+
+
+# ------------------------------------------------------------------------------------------------------- no memory
+
+
+def test_a_program_for_which_there_is_not_enough_memory(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    code = """
+    import resource
+
+    def fixed(x):
+        return np.sum(np.sort(np.cumsum(np.zeros(1 << 37) + x[0])))
+
+    def measured(x, n):
+        y = np.zeros(n) + x[0]
+        for i in range(n):
+            y[i] = y[i - 1] + np.sum(x)
+        return np.sum(y)
+
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+    x, f = np.ones(3), br.jit(measured)
+    print(f(x, 5))
+    for call in (lambda: br.jit(fixed)(x), lambda: f(x, 1 << 36)):
+        try:
+            call()
+        except MemoryError:
+            print("full")
+    print(f(x, 5), float(f.lower(x, 5).run([x, 5])[0]))
+    try:
+        f.lower(x, 5).run([x, 1 << 36])
+    except MemoryError as error:
+        print(error)
+    """
+    said = run(f"{BEGIN}\n{textwrap.dedent(code)}", tmp_path).splitlines()
+    assert said == ["50.0", "full", "full", "50.0 50.0", "there is not enough memory for measured"]

@@ -342,6 +342,11 @@ make:
   %bytes.at = getelementptr i64, ptr %table, i64 {_BYTES}
   %bytes = load i64, ptr %bytes.at
   %made = call ptr @calloc(i64 %bytes, i64 1)
+  %failed = icmp eq ptr %made, null
+  br i1 %failed, label %nothing, label %fill
+nothing:
+  ret ptr null
+fill:
   %address = ptrtoint ptr %made to i64
   %after = add i64 %address, {8 * CONTEXT_WORDS + _ALIGNMENT - 1}
   %aligned = and i64 %after, {-_ALIGNMENT}
@@ -409,6 +414,7 @@ def _enter() -> _Function:
         x.do("br label %made")
         x.begin("made")
     work = x.value(f"call ptr @take_workspace(ptr {table})")
+    x.expect(x.value(f"icmp ne ptr {work}, null"), "small")
     run = x.load("ptr", table, 8 * _RUN)
     called = f"call i64 {run}(ptr {arguments}, ptr {results}, ptr {work})"
     x.do(f"br i1 {x.value(f'icmp eq i64 {x.word(table, _IS_LONG)}, 0')}, label %short, label %long")
@@ -445,6 +451,9 @@ def _enter() -> _Function:
     x.begin("full")
     _let_go(x, "full", made, "%outputs.i")
     x.do("ret ptr null")
+    x.begin("small")
+    _let_go(x, "small", made, outputs)
+    x.do("br label %other")
     x.begin("other")
     x.call("Py_IncRef", "ptr @bindrune.none")
     x.do("ret ptr @bindrune.none")

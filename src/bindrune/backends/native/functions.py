@@ -43,13 +43,16 @@ from .splitting import is_independent
 if TYPE_CHECKING:
     from .llvm import Module
 
-__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "OUTSIDE", "REORDERED", "STEP_BY_STEP", "Function"]
+__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "FULL", "OUTSIDE", "REORDERED", "STEP_BY_STEP", "Function"]
 
 CONTEXT_TAPE = 2
 """Where in the context the address of the tape lies, and behind it the bytes it has room for."""
 
 OUTSIDE = -(1 << 32)
 """The status of a program that would have left its buffers."""
+
+FULL = -(1 << 33) - 1
+"""The status of a program for which there is not enough memory; for C its lower half is, which says the same there."""
 
 CONTEXT_VALUES = 4
 """Where in the context the values begin that the host is told."""
@@ -294,7 +297,7 @@ class Function:
             size = self.times(size, self.sum(length))
         slot, capacity = self.slots[s.storage]
         size = self.times(size, str(s.storage.dtype.itemsize))
-        self.w.do(f"call ptr @grow(ptr {slot}, ptr {capacity}, i64 {size})")
+        self.found(self.w.value(f"call ptr @grow(ptr {slot}, ptr {capacity}, i64 {size})"), size)
 
     def reserve(self, s: Reserve) -> None:
         self.module.taped = True
@@ -303,11 +306,24 @@ class Function:
         enough = self.w.value(f"icmp ule i64 {bytes}, {self.w.value('load i64, ptr %capacity')}")
         self.w.do(f"br i1 {enough}, label %{stem}.done, label %{stem}.more")
         self.begin(f"{stem}.more")
-        self.w.do(f"store ptr {self.w.value(f'call ptr @extend(ptr %context, i64 {bytes})')}, ptr %tape")
+        place = self.w.value(f"call ptr @extend(ptr %context, i64 {bytes})")
+        self.found(place, bytes)
+        self.w.do(f"store ptr {place}, ptr %tape")
         at = self.w.value(f"getelementptr i64, ptr %context, i64 {CONTEXT_TAPE + 1}")
         self.w.do(f"store i64 {self.w.value(f'load i64, ptr {at}')}, ptr %capacity")
         self.w.do(f"br label %{stem}.done")
         self.begin(f"{stem}.done")
+
+    def found(self, place: str, size: str) -> None:
+        """Leave the program where there is no memory of a size."""
+        stem = self.w.fresh("memory")
+        missing = self.w.value(f"icmp eq ptr {place}, null")
+        some = self.w.value(f"icmp ne i64 {size}, 0")
+        full = self.w.value(f"and i1 {missing}, {some}")
+        self.w.do(f"br i1 {full}, label %{stem}.full, label %{stem}.found")
+        self.begin(f"{stem}.full")
+        self.fail(FULL)
+        self.begin(f"{stem}.found")
 
     def write(self, s: Store) -> None:
         self.store(s.buffer, s.index, self.value(s.value))
