@@ -11,6 +11,8 @@ import pytest
 from scipy import special
 
 import bindrune as br
+from bindrune.core.handler import evaluate
+from bindrune.core.operation import registry
 
 if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("llvmlite is not installed", allow_module_level=True)
@@ -195,3 +197,33 @@ def test_norms_and_logistic_regression() -> None:
         return -np.sum(labels * special.log_expit(scores) + (1.0 - labels) * special.log_expit(-scores))
 
     compare(br.value_and_grad(loss), numbers(4), x, (numbers(7) > 0.0) * 1.0, rtol=1e-11)
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize("lengths", [(6, 3), (6, 6), (1, 1), (3, 6), (300, 7), (300, 50)], ids=str)
+def test_convolutions(lengths: tuple[int, int], mode: Any) -> None:
+    a, v = map(numbers, lengths)
+    compare(lambda a, v: np.convolve(a, v, mode), a, v)
+    compare(lambda a, v: np.convolve(a, v, mode), a.astype(np.float32), v.astype(np.float32), rtol=1e-5)
+    compare(lambda a, v: np.convolve(a, v, mode), np.round(a * 9).astype(int), np.round(v * 9).astype(int))
+    loss = br.grad(lambda a, v: np.sum(np.convolve(a, v, mode) ** 2), argnums=(0, 1))
+    compare(loss, a, v, rtol=1e-11)
+    compare(br.vmap(loss, in_axes=(0, None)), numbers(3, lengths[0]), v, rtol=1e-11)
+
+
+@pytest.mark.parametrize("zeros", [(), (3,), (0, 3), (6,)], ids=str)
+def test_gradients_of_running_products(zeros: tuple[int, ...]) -> None:
+    x = numbers(7)
+    x[list(zeros)] = 0.0
+    compare(br.grad(lambda x: np.sum(np.cumprod(x) * np.arange(7.0))), x)
+    compare(lambda x: br.jvp(np.cumprod, (x,), (np.cos(x),))[1], x)
+
+
+def test_the_first_factor_of_a_recurrence_has_no_meaning() -> None:
+    for reverse in (False, True):
+
+        def recur(a: Any, b: Any, reverse: bool = reverse) -> Any:
+            return evaluate(registry["recurrence"], (a, b), {"reverse": reverse})
+
+        for first in (np.inf, np.nan):
+            compare(recur, np.array([first, 0.5, 3.0]), np.ones(3))

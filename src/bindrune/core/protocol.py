@@ -41,6 +41,8 @@ class _Hooks:
     """``np.zeros`` for a shape with lengths that only a running program knows."""
     special: Callable[[], None]
     """Defines the operations of ufuncs outside NumPy."""
+    linalg: Callable[[], None]
+    """Defines those of SciPy's linear algebra."""
 
 
 hooks = _Hooks()

@@ -157,7 +157,7 @@ _OBJECTS = {"tuple": tuple, "array": np.ndarray, "true": True, "none": None}
 
 def _address_symbols() -> None:
     """Let machine code reach CPython's and NumPy's C interfaces."""
-    capsule = np._core._multiarray_umath._ARRAY_API  # type: ignore[attr-defined]
+    capsule = np._core._multiarray_umath._ARRAY_API
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     table = ctypes.cast(get(capsule, None), ctypes.POINTER(ctypes.c_void_p))

@@ -7,14 +7,18 @@ import operator
 
 from ...graph.graph import Graph
 from . import (  # noqa: F401  (they enter their rules)
+    ciphers,
     composed,
     control,
+    decompositions,
     indexing,
     products,
     reductions,
     shaping,
+    sorting,
     stacks,
     systems,
+    tables,
 )
 from .fusion import fuse
 from .jamming import jam
