@@ -49,6 +49,7 @@ from .transforms.stopping import detach, no_grad, stop_gradient
 if TYPE_CHECKING:
     from . import random, tree
     from .backends.native.export import export
+    from .backends.native.threads import set_threads
     from .compile.interface import (
         Dynamic,
         ShapeDtype,
@@ -156,6 +157,7 @@ __all__ = [
     "save_only_these_names",
     "scan",
     "select",
+    "set_threads",
     "stop_gradient",
     "switch",
     "tree",
@@ -173,6 +175,7 @@ __version__ = "0.1.0"
 
 _LATER = {
     "backends.native.export": "export",
+    "backends.native.threads": "set_threads",
     "compile.interface": "Dynamic ShapeDtype cost disable_jit eval_shape io_callback jit make_graph progress "
     "pure_callback",
     "debug": "debug",

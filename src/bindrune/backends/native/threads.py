@@ -45,7 +45,7 @@ def define_threads() -> None:
     pool = _pool()
     define_symbol(PARALLEL, pool.address("parallel"))
     define_symbol(PARTS, pool.address("parts"))
-    set_threads(_usual())
+    _wanted().value = min(_usual(), MOST)
 
 
 def _usual() -> int:
@@ -61,9 +61,24 @@ def _wanted() -> Any:
 
 
 def set_threads(count: int) -> None:
-    """Let loops be shared by at most so many threads."""
+    """Let the loops of compiled functions be shared by at most so many threads.
+
+    From the start there are as many as ``OMP_NUM_THREADS`` says, or as the process may use processors.  Results are the
+    same every time for one number of threads; for another one, sums may be rounded otherwise.  Matrix products are
+    left to BLAS, which has a number of threads of its own.
+
+    Args:
+        count: how many, from 1 to 64; more are taken as 64.
+
+    Raises:
+        ValueError: it is less than one.
+
+    >>> import bindrune as br
+    >>> br.set_threads(2)
+    """
     if count < 1:
         raise ValueError(f"set_threads: {count} threads; there must be one at least")
+    define_threads()
     _wanted().value = min(count, MOST)
 
 
