@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .array import Array, View, duplicate, peek
+from .array import Array, View, duplicate, peek, shape_of
 from .errors import EscapedValueError, user_line
 
 if TYPE_CHECKING:
@@ -91,11 +91,7 @@ class Handler:
 
     def shape(self, value: Any) -> tuple[int, ...]:
         """The shape that a cell over `value` shows."""
-        try:
-            shape: tuple[int, ...] = value.shape
-        except AttributeError:
-            shape = np.shape(value)
-        return shape
+        return shape_of(value)
 
     def peek(self, value: Any) -> Any:
         """A plain array of the geometry that a cell over `value` shows."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from itertools import islice
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,9 @@ cotangents itself has an `Into`.
 """
 
 
+_LEAF = (None, None, None, None)
+
+
 class Reverse(Handler):
     """Records operations on a tape."""
 
@@ -65,7 +69,9 @@ class Reverse(Handler):
 
     def leaf(self, value: Any) -> Array:
         """A cell to differentiate with respect to."""
-        return Array(self, value, self.record(None, None, None, None))
+        tape = self.tape
+        tape += _LEAF
+        return Array(self, value, len(tape) // _FIELDS - 1)
 
     def record(self, pull: Pull | Write | None, kept: Any, parents: Any, specs: Any) -> int:
         """Append an entry to the tape: its mark."""
@@ -138,16 +144,23 @@ class Reverse(Handler):
             return self._apply_to_one(op, operands[0], params)
         values, marks = self.open(operands)
         y = evaluate(op, values, params)
-        active = [i for i, mark in enumerate(marks) if mark is not None and op.differentiable(i)]
-        if not active or paused_below() > self.level:
+        if paused_below() > self.level:
+            return constants(y)
+        active: list[int] = []
+        kept: list[Any] = []
+        for i, mark in enumerate(marks):
+            if mark is not None:
+                rule = op.vjps[op.slot(i)]
+                if rule is not None:
+                    active.append(i)
+                    kept.append(rule.keep(y, values, params, i))
+        if not active:
             return constants(y)
         if len(active) == 1:
             i = active[0]
-            rule = op.vjp(i)
-            return self._follow(op, y, rule.pull, rule.keep(y, values, params, i), marks[i], spec_of(values[i]))
-        kept = tuple([op.vjp(i).keep(y, values, params, i) for i in active])
+            return self._follow(op, y, op.vjp(i).pull, kept[0], marks[i], spec_of(values[i]))
         parents, specs = tuple([marks[i] for i in active]), tuple([spec_of(values[i]) for i in active])
-        return self._follow(op, y, op.pull_to(tuple(active)), kept, parents, specs)
+        return self._follow(op, y, op.pull_to(tuple(active)), tuple(kept), parents, specs)
 
     def _apply_to_one(self, op: Op, x: Array, params: dict[str, Any]) -> Any:
         """`apply` for a single operand, which then is mine; the same as above without its loops."""
@@ -261,12 +274,13 @@ class Tape:
             ct = slots.pop()
             if ct is None:
                 continue
-            if type(pull) is Write:
-                _pull_write(slots, ct, pull, kept, parents, specs)
-                continue
-            if type(pull) is Into:
-                _pull_into(slots, ct, pull, parents, specs)
-                continue
+            if type(pull) is not FunctionType:
+                if type(pull) is Write:
+                    _pull_write(slots, ct, pull, kept, parents, specs)
+                    continue
+                if type(pull) is Into:
+                    _pull_into(slots, ct, pull, parents, specs)
+                    continue
             if type(ct) is Buffer:
                 ct = ct.value
             found = pull(ct, kept, specs)
@@ -290,7 +304,10 @@ class Tape:
                     slots[parent] = g
                 else:
                     _add(slots, parent, g)
-        return [ct.value if type(ct) is Buffer else ct for ct in slots]
+        for i, ct in enumerate(slots):
+            if type(ct) is Buffer:
+                slots[i] = ct.value
+        return slots
 
 
 def _pull_write(
@@ -382,7 +399,7 @@ def _from_parts(pull: Pull, results: Sequence[Spec]) -> Pull:
 def _fit(cotangent: Any, spec: Spec) -> Any:
     """Bring a cotangent to its operand's shape (summing what was broadcast) and dtype (dropping imaginary parts)."""
     kind = type(cotangent)
-    if kind is np.ndarray or kind is np.float64:
+    if kind is np.ndarray or kind is np.float64 or kind is Array:
         if cotangent.shape == spec[0] and cotangent.dtype == spec[1]:
             return cotangent
     elif isinstance(cotangent, Contribution) or not isinstance(cotangent, (Array, np.ndarray, np.generic, float)):
