@@ -133,7 +133,10 @@ class Scope(Handler):
         return Array(self, op(value) if type(value) is Array else op.implementation(value))
 
     def binary(self, op: Binary, a: Any, b: Any) -> Array:
-        a, b = self.take(a), self.take(b)
+        if type(a) is Array:
+            a = a._value if a._handler is self or a._handler is HOST else a.snapshot()
+        if type(b) is Array:
+            b = b._value if b._handler is self or b._handler is HOST else b.snapshot()
         return Array(self, op(a, b) if type(a) is Array or type(b) is Array else op.implementation(a, b))
 
     def apply(self, op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -203,14 +206,20 @@ class Program:
     def __call__(self, values: Sequence[Any]) -> list[Any]:
         scope = Scope(self.name)
         given = scope.cells(values)
-        count = len(given) - len(self.cells)
-        copies = self.captured.over(given[count:])
+        contents, captured = self.captured.contents, self.captured.cells
+        copies = None
+        if captured:
+            given, captured = given[: -len(captured)], given[-len(captured) :]
+            copies = self.captured.over(captured)
+            contents = copies.contents
         try:
-            result = self.body(copies.contents, given[:count])
+            result = self.body(contents, given)
             found = [bare(scope.take(bare(v))) for v in self.take_apart(result)]
         finally:
             scope.end()
-        refuse_writes(self.name, given[count:])
+        if copies is None:
+            return found
+        refuse_writes(self.name, captured)
         if copies.are_changed():
             raise MutationError(
                 f"{self.name}: the function changes a list, a dictionary or an object that it captures and that holds "
@@ -358,14 +367,20 @@ class _NoTape(list[Any]):
         return self
 
 
-def rehearse(handler: Reverse, program: Runnable, values: Sequence[Any], active: Sequence[int]) -> list[Any]:
+def rehearse(
+    recorder: Callable[[], Reverse], program: Runnable, values: Sequence[Any], active: Sequence[int] | None = None
+) -> list[Any]:
     """Run a program that is going to be recorded later: the results it then has, and nothing kept.
 
     Derivatives further out follow what a function with rules does under reverse mode, which is not what it does alone.
+    Followed are the values at `active`, or all that have a derivative.
     """
     if not any(map(_is_differentiated, values)):
         return program(values)
+    handler = recorder()
     handler.tape = _NoTape()
+    if active is None:
+        active = [i for i, v in enumerate(values) if is_differentiable(v)]
     return record(handler, program, values, active)[0]
 
 
