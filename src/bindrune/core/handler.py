@@ -91,7 +91,11 @@ class Handler:
 
     def shape(self, value: Any) -> tuple[int, ...]:
         """The shape that a cell over `value` shows."""
-        return shape_of(value)
+        try:
+            shape: tuple[int, ...] = value.shape
+        except AttributeError:
+            shape = shape_of(value)
+        return shape
 
     def peek(self, value: Any) -> Any:
         """A plain array of the geometry that a cell over `value` shows."""

@@ -32,7 +32,7 @@ from .calls import (
     split_aux,
     take_out,
 )
-from .reverse import Reverse, Tape
+from .reverse import Reverse
 
 __all__ = ["Derivative", "Pullback", "Recorded", "grad", "value_and_grad", "vjp"]
 
@@ -43,7 +43,7 @@ class Recorded:
     One that does not own copies of the caller's arrays must finish its `call` after the last way back.
     """
 
-    __slots__ = ("aux", "call", "has_complex", "leaves", "outputs", "structures", "tape", "value")
+    __slots__ = ("aux", "call", "handler", "has_complex", "leaves", "outputs", "structures", "value")
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Recorded:
         has_aux: bool = False,
         owns: bool = False,
     ) -> None:
-        handler = Reverse(transformed)
+        handler = self.handler = Reverse(transformed)
         call = self.call = Call(transformed, handler, owns)
         self.leaves: list[Any] = []
         self.has_complex = False
@@ -66,7 +66,6 @@ class Recorded:
         named = keywords and {k: self._leaf(call, k, v) if k in keys else call.constant(v) for k, v in keywords.items()}
         result = call.run(given, named, finish=owns)
         self.aux = None
-        self.tape = Tape(handler)
         if type(result) is Array and result._handler is handler and not has_aux:
             value = result._value
             self.outputs = [result._mark]
@@ -119,7 +118,7 @@ class Recorded:
     def pull_back_leaves(self, seeds: Sequence[tuple[int, Any]], conjugate: bool = False) -> list[Any]:
         """The cotangents of the leaves that have one."""
         leaves = self.leaves
-        found = self.tape.pull_back(seeds, len(leaves))
+        found = self.handler.pull_back(seeds, len(leaves))
         if conjugate and self.has_complex:
             found = [np.conjugate(ct) if ct is not None and dtype_of(ct).kind == "c" else ct for ct in found]
         if len(leaves) > 1 or not conjugate:

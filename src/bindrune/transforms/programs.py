@@ -24,7 +24,7 @@ from ..core.stack import STACK, ZEROS
 from .batch import Batch, named_axes
 from .closures import Captured
 from .forward import Forward
-from .reverse import Into, Reverse, Tape, deliver
+from .reverse import Into, Reverse, deliver
 
 __all__ = [
     "NUMERIC",
@@ -327,15 +327,13 @@ Pull = Callable[[Sequence[Any]], list[Any]]
 """From the cotangents of results, None for zero, to those of values."""
 
 
-def recorded(
-    handler: Reverse, program: Runnable, values: Sequence[Any], active: Sequence[int]
-) -> tuple[list[Any], Tape]:
-    """Run a program under a handler of its own that follows the values at `active`: the results, and the tape."""
+def recorded(handler: Reverse, program: Runnable, values: Sequence[Any], active: Sequence[int]) -> list[Any]:
+    """Run a program under a handler of its own that follows the values at `active`: the results."""
     given = list(values)
     for i in active:
         given[i] = handler.leaf(given[i])
     try:
-        return program(given), Tape(handler)
+        return program(given)
     finally:
         handler.end()
 
@@ -347,14 +345,14 @@ def followed(marks: Sequence[int | None]) -> list[int]:
 
 def record(handler: Reverse, program: Runnable, values: Sequence[Any], active: Sequence[int]) -> tuple[list[Any], Pull]:
     """Run a program under a handler of its own: the results, and the way back to the values at `active`."""
-    found, tape = recorded(handler, program, values, active)
+    found = recorded(handler, program, values, active)
     mine = [isinstance(v, Array) and v._handler is handler for v in found]
     seats = [v._mark if m else None for v, m in zip(found, mine, strict=True)]
     spaces = [TangentSpace(values[i]) for i in active]
 
     def pull(cotangents: Sequence[Any]) -> list[Any]:
         seeds = [(s, ct) for s, ct in zip(seats, cotangents, strict=True) if s is not None and ct is not None]
-        pulled = tape.pull_back(seeds, len(active))
+        pulled = handler.pull_back(seeds, len(active))
         return [space.zeros() if ct is None else bare(ct) for ct, space in zip(pulled, spaces, strict=True)]
 
     return [bare(v._value) if m else v for v, m in zip(found, mine, strict=True)], pull

@@ -33,7 +33,7 @@ from ..core.operation import Binary, Op, Spec, Unary, Write, is_differentiable, 
 from ..core.specs import zeros
 from ..core.stack import STACK
 
-__all__ = ["Into", "Pull", "Reverse", "Tape", "deliver", "lowest"]
+__all__ = ["Into", "Pull", "Reverse", "deliver", "lowest"]
 
 _WEAK = (float, int, bool)
 
@@ -56,7 +56,7 @@ _LEAF = (None, None, None, None)
 
 
 class Reverse(Handler):
-    """Records operations on a tape."""
+    """Records operations on a tape; after it has ended, pulls cotangents back along it any number of times."""
 
     __slots__ = ("noisy", "selects", "tape")
 
@@ -97,29 +97,32 @@ class Reverse(Handler):
         return Array(self, y, len(tape) // _FIELDS - 1)
 
     def binary(self, op: Binary, a: Any, b: Any) -> Array:
-        chosen = 0
-        parents: Any = None
+        left: Any = None
+        right: Any = None
         if type(a) is Array:
             if a._handler is self:
-                chosen = 1
-                parents = a._mark
+                left = a._mark
                 a = a._value
             else:
                 a = a._value if a._handler is HOST else a.snapshot()
         if type(b) is Array:
             if b._handler is self:
-                if not chosen:
-                    chosen, parents = 2, b._mark
-                elif b._mark != parents:
-                    chosen, parents = 3, (parents, b._mark)
-                elif op.rules[_TWICE] is not None:
-                    chosen = _TWICE
+                right = b._mark
                 b = b._value
             else:
                 b = b._value if b._handler is HOST else b.snapshot()
         y = op(a, b) if type(a) is Array or type(b) is Array else op.implementation(a, b)
         if paused_below() > self.level:
             return constant(y)
+        parents: Any
+        if right is None:
+            chosen, parents = 1, left
+        elif left is None:
+            chosen, parents = 2, right
+        elif left == right and op.rules[_TWICE] is not None:
+            chosen, parents = _TWICE, left
+        else:
+            chosen, parents = 3, (left, right)
         rule = op.rules[chosen]
         if rule is None:
             rule, chosen, parents = _without_constant_partials(op, chosen, parents)
@@ -170,8 +173,12 @@ class Reverse(Handler):
         if rule is None or paused_below() > self.level:
             return constants(y)
         kept = rule.keep(y, (value,), params, 0)
-        if type(y) is tuple or not op.plain or not is_differentiable(y):
+        if type(y) is tuple:
             return self._follow(op, y, rule.pull, kept, x._mark, spec_of(value))
+        if not op.plain:
+            self._remark(op)
+        if not is_differentiable(y):
+            return constant(y)
         tape = self.tape
         tape += (rule.pull, kept, x._mark, spec_of(value))
         return Array(self, y, len(tape) // _FIELDS - 1)
@@ -238,17 +245,6 @@ class Reverse(Handler):
         self.selects |= op.selects
         self.noisy |= not op.quiet
 
-
-class Tape:
-    """What a finished forward pass leaves: enough to pull cotangents back any number of times."""
-
-    __slots__ = ("entries", "noisy", "selects")
-
-    def __init__(self, handler: Reverse) -> None:
-        self.entries = handler.tape
-        self.selects = handler.selects
-        self.noisy = handler.noisy
-
     def pull_back(self, seeds: Sequence[tuple[int, Any]], leaves: int) -> list[Any]:
         """The cotangents of the first `leaves` entries from those of others; None where there is none."""
         if not self.noisy and not self.selects:
@@ -264,11 +260,11 @@ class Tape:
         return found
 
     def _walk(self, seeds: Sequence[tuple[int, Any]], leaves: int, guarded: bool = False) -> list[Any]:
-        count = len(self.entries) // _FIELDS
+        count = len(self.tape) // _FIELDS
         slots: list[Any] = [None] * count
         for mark, seed in seeds:
             slots[mark] = seed if slots[mark] is None else accumulate(slots[mark], seed)
-        fields = reversed(self.entries)
+        fields = reversed(self.tape)
         entries = zip(fields, fields, fields, fields)  # noqa: B905  (none is cut short)
         for specs, parents, kept, pull in islice(entries, count - leaves):
             ct = slots.pop()
