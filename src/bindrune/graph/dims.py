@@ -263,7 +263,8 @@ def is_open(content: Any) -> bool:
     """Whether a shape, or a nested structure, has lengths that only the running program knows."""
     if isinstance(content, Dim):
         return True
-    for part in _parts(content):  # noqa: SIM110  (eager code asks about every index, and a generator is slower)
+    # No generator, which would be slower: eager code asks about every index.
+    for part in content if type(content) is tuple else _parts(content):
         if not (type(part) is int or part is None) and is_open(part):
             return True
     return False
