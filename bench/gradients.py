@@ -4,8 +4,9 @@ Everything runs in one process on one thread, and the systems take turns, as in 
 values and derivatives are compared with JAX's, and derivatives with central differences in random directions.
 
 Memory, ours: the working memory of the machine code (its arena and the tape between the forward and the reverse loop),
-and the most that Python and NumPy held during a call, which is its results.  JAX's: what XLA says of its program,
-temporary memory and results.  First calls stage and compile.
+and the most that Python and NumPy held during a call, which is its results.  What steps keep for the way back is what
+`br.cost` counts, which takes a loop of unknown length for one step.  JAX's: what XLA says of its program, temporary
+memory and results.  First calls stage and compile.
 
     python bench/gradients.py [--small] [--only NAME] [--plot FILE]
 """
@@ -24,6 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import bindrune as br
 from bindrune.backends.native.executable import Executable
 from works import Work, all_works
 
@@ -33,7 +35,7 @@ BUDGET = 3.0
 """Seconds the rounds of one row should take."""
 
 HEAD = f"{'':40}{'function':>11}{'gradient':>11}{'ratio':>7}{'bar':>12}{'JAX':>11}{'gradient':>11}{'ratio':>7}"
-HEAD += f"{'ours/JAX':>10}{'bar':>12}{'memory':>10}{'JAX':>10}{'first':>8}{'JAX':>7}{'host':>6}"
+HEAD += f"{'ours/JAX':>10}{'bar':>12}{'memory':>10}{'kept':>9}{'JAX':>10}{'first':>8}{'JAX':>7}{'host':>6}"
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Row:
     size: int
     times: dict[str, float]
     memory: int
+    kept: float
     jax_memory: int | None
     first: float
     jax_first: float | None
@@ -122,7 +125,8 @@ def measure(work: Work, size: int, with_jax: bool) -> Row:
     times = medians(calls, rounds=max(3, min(15, int(BUDGET / spent))))
     programs = executables(derivative)
     memory = sum(program.working_memory for program in programs) + peak(calls["derivative"])
-    return Row(size, times, memory, jax_memory, first, jax_first, sum(len(p.callbacks) for p in programs))
+    kept = br.cost(derivative)(*arguments).bytes_kept
+    return Row(size, times, memory, kept, jax_memory, first, jax_first, sum(len(p.callbacks) for p in programs))
 
 
 def line(work: Work, row: Row) -> str:
@@ -140,7 +144,7 @@ def line(work: Work, row: Row) -> str:
     else:
         text += f"{theirs / row.times['JAX function']:7.1f}{ours / theirs:10.4f}"
         text += f"{verdict(ours / theirs, work.bar(row.size)):>12}"
-    text += f"{row.memory / 2**10:10.0f}" + (
+    text += f"{row.memory / 2**10:10.0f}{row.kept / 2**10:9.0f}" + (
         f"{'-':>10}" if row.jax_memory is None else f"{row.jax_memory / 2**10:10.0f}"
     )
     text += f"{row.first:8.2f}" + (f"{'-':>7}" if row.jax_first is None else f"{row.jax_first:7.2f}")

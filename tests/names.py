@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.linalg
 import scipy.special
 
 import bindrune as br
@@ -395,6 +396,12 @@ ARRAYS = [
         "",
         "scipy.special.gammaln",
         "np.isclose(br.grad(scipy.special.gammaln)(1.0), -np.euler_gamma)",
+    ),
+    Row(
+        "jax.scipy.linalg.expm",
+        "",
+        "scipy.linalg.expm",
+        "np.isclose(br.grad(lambda t: scipy.linalg.expm(t * np.eye(2))[0, 0])(1.0), np.e)",
     ),
     Row("jax.lax.add", "", "+, np.add", "np.add(1.0, 2.0) == 3"),
     Row(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import bindrune as br
+from bindrune.backends.native.executable import Executable
 from bindrune.graph.graph import Graph, Node
 from bindrune.transforms.loops import nested_loops
 
@@ -70,6 +71,16 @@ def two_arrays(x):
     return np.sum(u * v)
 
 
+def lengths_that_follow(x):
+    place, total = 0, 0.3
+    for _ in range(9):
+        place = (place * 5 + 3) % 5
+        length = min(place + 1, 4)
+        y = np.sin(x[:length] * total)
+        total = total + np.sum(np.exp(y) * x[:length]) / 10 * np.sin(x[place]) * x[place]
+    return total
+
+
 def until_small(x):
     u = x.copy()
     while np.sum(u) > 0.5:
@@ -104,7 +115,7 @@ def test_a_column_that_is_written_is_not_packed() -> None:
 MATRIX = np.eye(6) * 3 + np.sin(np.arange(36.0)).reshape(6, 6) @ np.sin(np.arange(36.0)).reshape(6, 6).T / 6
 PROGRAMS = [
     (cholesky, MATRIX), (crout, MATRIX), (overwritten_twice, X), (scattered, X), (two_arrays, X), (until_small, X),
-    (read_afterwards, X), (written_twice_to_one_place, X),
+    (read_afterwards, X), (written_twice_to_one_place, X), (lengths_that_follow, X),
 ]  # fmt: skip
 
 
@@ -127,6 +138,33 @@ def test_rewound_arrays(f: Callable[..., Any], x: Any, backend: str) -> None:
     found = br.jit(br.vmap(br.grad(f)), backend=backend)(batch)
     np.testing.assert_allclose(found, [br.grad(f)(lane) for lane in batch], rtol=1e-9, atol=1e-11)
     np.testing.assert_array_equal(x, before)
+
+
+def executables(function: Any) -> list[Executable]:
+    """The machine code behind a function under `br.jit`."""
+    paths = [path for found in function._paths.values() for path in found]
+    return [made for path in paths for made in path.graph.derived.values() if isinstance(made, Executable)]
+
+
+def unchanged(x, bound, n):
+    u = x.copy()
+    for _ in range(n):
+        if bound > 0.2:
+            break
+        for _ in x:
+            u, bound = u, bound
+    return bound + np.sum(u)
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "native"])
+def test_a_branch_of_which_nothing_is_needed(backend: str) -> None:
+    expected = br.grad(unchanged, (0, 1))(X, 0.1, 4)
+    for f in (
+        br.jit(br.grad(unchanged, (0, 1)), backend=backend),
+        br.grad(br.jit(unchanged, backend=backend), (0, 1)),
+    ):
+        for one, other in zip(f(X, 0.1, 4), expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
 def nodes_in_loops(graph: Graph, inside: bool = False) -> Iterator[Node]:
@@ -260,3 +298,85 @@ def test_a_compiled_function_hands_its_tape_on() -> None:
     np.testing.assert_allclose(br.grad(twice(compiled))(X), br.grad(twice(f))(X), rtol=1e-10)
     np.testing.assert_allclose(br.jacrev(lambda x: compiled(x, 9) * x)(X), br.jacrev(lambda x: f(x, 9) * x)(X))
     np.testing.assert_allclose(br.hessian(compiled)(X, 9), br.hessian(f)(X, 9), rtol=1e-9, atol=1e-12)
+
+
+def until(x: Any, n: Any) -> Any:
+    y, k = x.copy(), 0.0
+    while k < n:
+        y[1:] = np.sin(y[1:]) + 0.1 * y[:-1]
+        y[0] = np.cos(y[0])
+        k = k + 1.0
+    return np.sum(y * y)
+
+
+def parts_of_growing_length(x: Any, n: Any) -> Any:
+    total = 0.0
+    for i in range(12):
+        total = total + until(x * (1.0 + i), n * i / 12.0)
+    return total
+
+
+@pytest.mark.parametrize("f", [until, parts_of_growing_length])
+def test_loops_of_unknown_length(f: Callable[..., Any]) -> None:
+    """Their tapes grow with the steps, whatever contains them, and lanes stop each at its own."""
+    compiled = br.jit(br.value_and_grad(f), backend="native")
+    used = []
+    for n in (0.0, 5.0, 40.0, 640.0, 10_240.0):
+        found, expected = compiled(X, n), br.value_and_grad(f)(X, min(n, 640.0))
+        if n <= 640.0:
+            np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-12)
+        used.append(sum(made.working_memory for made in executables(compiled)))
+    assert used[-1] < 40 * used[-2]
+    lanes, lengths = np.stack([X, 0.5 * X, 2.0 * X]), np.array([3.0, 0.0, 50.0])
+    mapped = br.jit(br.vmap(br.grad(f)), backend="native")(lanes, lengths)
+    each = [br.grad(f)(*lane) for lane in zip(lanes, lengths, strict=True)]
+    np.testing.assert_allclose(mapped, each, rtol=1e-9, atol=1e-12)
+
+
+def test_a_recursion_that_writes_in_place() -> None:
+    def down(y: Any, i: Any, n: Any) -> Any:
+        if i >= n:
+            return np.sum(y * y)
+        y[i] = np.sin(y[i]) * y[i - 1]
+        return down(y, i + 1, n) + y[i]
+
+    def f(x: Any, n: Any) -> Any:
+        return down(x.copy(), 1, n)
+
+    compiled = br.jit(br.value_and_grad(f))
+    for n in (1, 2, 6):
+        for found, expected in zip(compiled(X, n), br.value_and_grad(f)(X, n), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+    second = br.jit(lambda x, n: br.hvp(lambda x: f(x, n), (x,), (x * x,)))
+    np.testing.assert_allclose(second(X, 5), br.hvp(lambda x: f(x, 5), (X,), (X * X,)), rtol=1e-11)
+    assert not compiled.stats().eager
+
+
+def reflected(a):
+    a = a.copy()
+    for k in range(len(a) - 1):
+        x = a[k:, k].copy()
+        x[0] += np.sign(x[0]) * np.sqrt(x @ x)
+        x /= np.sqrt(x @ x)
+        a[k:, k:] -= 2 * np.outer(x, x @ a[k:, k:])
+    return np.sum(np.log(np.abs(np.diag(a))))
+
+
+def eliminated(a):
+    a = a.copy()
+    for k in range(len(a) - 1):
+        a[k + 1 :, k] /= a[k, k]
+        a[k + 1 :, k + 1 :] -= np.outer(a[k + 1 :, k], a[k, k + 1 :])
+    return np.sum(np.log(np.abs(np.diag(a))))
+
+
+@pytest.mark.parametrize("f", [reflected, eliminated])
+def test_machine_code_copies_no_whole_array_in_a_step(f: Callable[..., Any]) -> None:
+    """Slices that are read before they are overwritten are set aside, not the array that they are of."""
+    a = np.random.default_rng(0).normal(size=(37, 37)) + 9 * np.eye(37)
+    for derivative in (f, br.grad(f), lambda a: br.jvp(f, (a,), (a,))):
+        lines = str(br.jit(derivative, backend="native").lower(a).loops).splitlines()
+        assert any("in order below 36" in line for line in lines)
+        assert not [line for line in lines if line.startswith("        ") and f"below {37 * 37}" in line]
+    found = br.jit(br.grad(f), backend="native")(a)
+    np.testing.assert_allclose(found, np.linalg.inv(a).T if f is eliminated else br.grad(f)(a), rtol=1e-9, atol=1e-12)

@@ -6,15 +6,18 @@ goes straight to the machine code.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import threading
 import timeit
 import weakref
+from collections import OrderedDict, namedtuple
 
 import numpy as np
 import pytest
 
 import bindrune as br
+from bindrune.core import trees
 from expect import close
 
 X = np.array([0.7, -1.3, 2.1])
@@ -24,8 +27,18 @@ def ready(f, *arguments, **options):
     """`f` under `jit`, after calls that let such arguments go straight to the machine code."""
     compiled = br.jit(f, backend="native", **options)
     for _ in range(3):
-        close(compiled(*arguments), f(*arguments))
+        alike(compiled(*arguments), f(*arguments))
     return compiled
+
+
+def alike(found, expected):
+    """Trees of one structure whose leaves are of the same types, and close."""
+    mine, theirs = trees.flatten(found), trees.flatten(expected)
+    assert mine[1] == theirs[1]
+    assert trees.key_orders(found) == trees.key_orders(expected)
+    assert list(map(type, mine[0])) == list(map(type, theirs[0]))
+    for x, y in zip(mine[0], theirs[0], strict=True):
+        close(x, y)
 
 
 def affine(x):
@@ -337,3 +350,159 @@ def test_a_call_is_cheap():
     ours = min(timeit.repeat(lambda: compiled(x), number=2000, repeat=15))
     numpys = min(timeit.repeat(lambda: affine(x), number=2000, repeat=15))
     assert ours < 2 * numpys
+
+
+# ------------------------------------------------------------------------------------------------ trees and keywords
+
+Pair = namedtuple("Pair", ["w", "b"])
+
+
+@dataclasses.dataclass
+class Layer:
+    w: object
+    b: object
+
+
+def parts(d):
+    """The two parts of a tree, by what it is."""
+    if isinstance(d, dict):
+        return d["w"], d["b"]
+    return (d.w, d.b) if hasattr(d, "w") else (d[0], d[1])
+
+
+def layer(d, x, scale=1.0, *, flip=False, kind="sum"):
+    w, b = parts(d)
+    found = w * x * scale - b if kind == "sum" else w * x * scale * b
+    return {"out": -found if flip else found, "all": (found, [w + b])}
+
+
+class Keys(dict):
+    """A subclass of dict."""
+
+
+TREES = [
+    {"w": X, "b": 2 * X},
+    {"b": 2 * X, "w": X},
+    {"w": X, "b": 2 * X, "c": X},
+    OrderedDict(w=X, b=2 * X),
+    Keys(w=X, b=2 * X),
+    Pair(X, 2 * X),
+    Layer(X, 2 * X),
+    [X, 2 * X],
+    (X, 2 * X),
+    [X, 2 * X, X],
+    {"w": X, "b": 0.5},
+    {"w": X, "b": 3},
+    Layer(X, np.float32(2)),
+    {"w": X[:1], "b": X},
+]
+
+
+@pytest.mark.parametrize(
+    "tree", TREES, ids=lambda tree: f"{type(tree).__name__}{len(list(vars(tree) if isinstance(tree, Layer) else tree))}"
+)
+def test_trees_are_direct_and_told_apart(tree):
+    compiled = ready(layer, tree, X)
+    assert is_direct(compiled) == (type(tree) is not Keys)
+    hits = compiled.stats().hits
+    found = compiled(tree, X)
+    assert compiled.stats().hits == hits + 1
+    assert list(found) == ["out", "all"]
+    assert type(found["all"]) is tuple
+    for other in TREES:
+        alike(compiled(other, X), layer(other, X))
+    alike(compiled(tree, X), layer(tree, X))
+
+
+def test_keywords_are_direct_and_told_apart():
+    d = {"w": X, "b": 2 * X}
+    compiled = ready(lambda *a, **k: layer(*a, **k), d, X)
+    calls = [
+        ((d, X), {"scale": 2.0}),
+        ((d, X), {"scale": 3}),
+        ((d, X), {"scale": True}),
+        ((d, X), {"flip": True}),
+        ((d, X), {"flip": False}),
+        ((d, X), {"flip": 1}),
+        ((d, X), {"kind": "product"}),
+        ((d, X), {"kind": "".join(["pro", "duct"])}),
+        ((d, X), {"kind": None}),
+        ((d, X), {"kind": "product", "flip": True}),
+        ((d, X), {"flip": True, "kind": "product"}),
+        ((d,), {"x": X}),
+        ((), {"x": X, "d": d}),
+        ((d, X, 4.0), {}),
+    ]
+    for _ in range(4):
+        for arguments, keywords in calls:
+            alike(compiled(*arguments, **keywords), layer(*arguments, **keywords))
+
+
+def test_the_order_of_keys_matters():
+    """Structures are equal whatever the order of keys; programs that go through them are not."""
+
+    def first_less_rest(**parts):
+        first, *rest = parts.values()
+        return first - sum(rest)
+
+    compiled = br.jit(first_less_rest, backend="native")
+    for _ in range(4):
+        alike(compiled(a=X, b=2 * X), -X)
+        alike(compiled(b=2 * X, a=X), X)
+    nested = br.jit(lambda d: first_less_rest(**d[0].w), backend="native")
+    for _ in range(4):
+        alike(nested([Layer({"a": X, "b": 2 * X}, X)]), -X)
+        alike(nested([Layer({"b": 2 * X, "a": X}, X)]), X)
+
+
+def test_static_arguments_are_direct():
+    def power(x, n, function=np.sin, *, scale=1.0):
+        return function(x) ** n * scale
+
+    compiled = br.jit(power, static_argnums=(1, 2), static_argnames="n", backend="native")
+    for _ in range(4):
+        alike(compiled(X, 2), power(X, 2))
+        alike(compiled(X, n=3), power(X, n=3))
+        alike(compiled(X, 2, np.cos), power(X, 2, np.cos))
+        alike(compiled(X, 2, np.cos, scale=3.0), power(X, 2, np.cos, scale=3.0))
+    assert compiled.stats().stagings == 4
+    assert is_direct(compiled)
+
+
+def test_static_arguments_from_the_end_are_direct():
+    compiled = br.jit(lambda x, n: x**n, static_argnums=-1, backend="native")
+    for _ in range(4):
+        alike(compiled(X, 2), X**2)
+        alike(compiled(X, 3), X**3)
+
+
+def test_fixed_values_of_other_classes_are_not_the_same():
+    compiled = ready(lambda x, flag: x * 2 if flag is True else x, X, True)
+    for flag in (True, 1, False, 0, None, "", 1.0, True):
+        alike(compiled(X, flag), X * 2 if flag is True else X)
+
+
+def test_trees_with_parts_twice():
+    d = {"w": X, "b": X}
+    compiled = ready(layer, d, X)
+    other = {"w": X, "b": 5 * X}
+    alike(compiled(other, 3 * X), layer(other, 3 * X))
+    alike(compiled(d, X), layer(d, X))
+
+
+def test_a_guard_in_a_tree_chooses_another_path():
+    def choose(d, n):
+        return d["x"] * (1.0, 2.0, 3.0)[n]
+
+    compiled = br.jit(choose, backend="native")
+    for _ in range(3):
+        for n in (0, 1, 2, 0):
+            alike(compiled({"x": X}, n), choose({"x": X}, n))
+    with pytest.raises(IndexError):
+        compiled({"x": X}, 7)
+
+
+def test_calls_with_trees_cost_a_few_microseconds():
+    d = {"w": X, "b": 2 * X, "c": X}
+    compiled = ready(lambda d, x, flag: d["w"] * x + d["b"] if flag else d["c"], d, X, True)
+    assert min(timeit.repeat(lambda: compiled(d, x=X, flag=True), number=500, repeat=20)) / 500 < 2e-5

@@ -98,7 +98,7 @@ def test_bytes_of_an_elementwise_operation():
 
 
 def test_views_cost_nothing_and_gathers_what_they_select():
-    assert cost(lambda x: x.T[1:], array(30, 40)).row() == [0, 0, 0, 0]
+    assert cost(lambda x: x.T[1:], array(30, 40)).row() == [0, 0, 0, 0, 0]
     found = cost(lambda x: x[np.array([1, 2, 3])], array(1000, 10))
     assert (found.bytes_read, found.bytes_written) == (30 * 8 + 3 * 8, 30 * 8)
 
@@ -205,6 +205,8 @@ def test_what_a_loop_keeps_for_the_one_that_goes_back_needs_memory():
     kept = 1000 * 100 * 8
     assert kept <= found.peak_memory < 1.01 * kept
     assert found.bytes_written > kept
+    assert found.bytes_kept == kept
+    assert sum(line.bytes_kept for line in found.lines.values()) == kept
 
 
 def test_a_loop_of_unknown_length_counts_for_one_step():
@@ -261,16 +263,16 @@ def test_each_line_has_its_share():
     assert first.endswith("in program")
     assert (found.lines[first].flops, found.lines[second].flops) == (1500, 1500)
     table = str(found).splitlines()
-    assert table[0].split() == ["flops", "transcendental", "bytes", "read", "bytes", "written"]
-    assert table[1].split()[-4:] == ["1,500", "0", "12,000", "12,000"]
-    assert table[3].split() == ["in", "all", "3,000", "0", "24,000", "12,000"]
+    assert table[0].split() == ["flops", "transcendental", "bytes", "read", "bytes", "written", "bytes", "kept"]
+    assert table[1].split()[-5:] == ["1,500", "0", "12,000", "12,000", "0"]
+    assert table[3].split() == ["in", "all", "3,000", "0", "24,000", "12,000", "0"]
     assert table[4] == "peak memory: 24,000 bytes"
 
 
 def test_effects_cost_what_they_read():
     x = Value(array(10))
     found = cost_of(Graph([x], [Node(guard, [x], {"expected": 1}, [])], [x]))
-    assert found.row() == [0, 0, 80, 0]
+    assert found.row() == [0, 0, 80, 0, 0]
 
 
 @each_operation
@@ -285,6 +287,6 @@ def test_every_row_has_a_cost(samples: list[Sample]):
 def test_any_graph_has_a_cost(graph: Graph):
     found = cost_of(graph)
     assert all(np.isfinite(count) and count >= 0 for count in (*found.row(), found.peak_memory))
-    assert found.row() == pytest.approx([sum(c.row()[i] for c in found.lines.values()) for i in range(4)])
+    assert found.row() == pytest.approx([sum(c.row()[i] for c in found.lines.values()) for i in range(5)])
     assert found.peak_memory >= sum(np.prod(v.shape) * v.dtype.itemsize for v in graph.inputs if v.form == "array")
     assert str(found)

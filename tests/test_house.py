@@ -22,6 +22,7 @@ NAMESPACES = ("random",)
 
 # Modules of bindrune that are imported inside a function, with the reason for each.
 LAZY: dict[tuple[str, str], str] = {
+    ("scipy/linalg.py", "ops.matrices"): "imports SciPy",
     ("scipy/special.py", "ops.special"): "imports SciPy",
     ("graph/graph.py", "graph.text.to_text"): "a graph shows itself in a form that is written of graphs",
     ("graph/graph.py", "graph.pictures.to_html"): "a graph shows itself in a form that is written of graphs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from scipy import special
 
 import bindrune as br
+from bindrune.core.handler import evaluate
+from bindrune.core.operation import registry
 
 if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("llvmlite is not installed", allow_module_level=True)
@@ -53,6 +56,57 @@ def test_small_matrices_times_many_rows(subscripts: str) -> None:
     a, b = (numbers(*(lengths[label] for label in text)) for text in labels)
     compiled = compare(lambda a, b: np.einsum(subscripts, a, b), a, b)
     assert "gemm" in compiled.loops
+
+
+def recurrent(weights: Any, inputs: Any) -> Any:
+    h, loss = np.zeros(weights.shape[0]), 0.0
+    for t in range(inputs.shape[0]):
+        h = np.tanh(weights @ np.concatenate([h, inputs[t]]))
+        loss = loss + np.sum(h**2)
+    return loss
+
+
+def gathered(columns: Any, rows: Any) -> Any:
+    total, once = np.ones((columns.shape[1], rows.shape[1])), np.ones((columns.shape[1], rows.shape[1]))
+    for t in range(len(rows)):
+        total = np.outer(columns[t], rows[t]) + total + rows[t] * columns[t - 1, :, None]
+        once = once * 0.5 + np.outer(columns[t], rows[t] ** 2)
+    return total, once
+
+
+@pytest.mark.parametrize("steps", [1, 31, 63, 64, 65, 100, 200])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_outer_products_that_a_loop_adds_up(steps: int, dynamic: bool) -> None:
+    """A block of steps at a time, whatever their number; a total that is used in between stays."""
+    columns, rows = numbers(steps, 70), numbers(steps, 40)
+    compiled = br.jit(gathered, backend="native", dynamic=dynamic)
+    for found, expected in zip(compiled(columns, rows), gathered(columns, rows), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+    assert dynamic or executable(compiled).loops.count("gemm") == (2 if steps >= 64 else 0)
+
+
+@pytest.mark.parametrize("steps", [64, 75])
+def test_cotangents_of_a_matrix_that_every_step_multiplies(steps: int) -> None:
+    weights, inputs = numbers(40, 52) / 8.0, numbers(steps, 12)
+    gradient = compare(br.value_and_grad(recurrent), weights, inputs, rtol=1e-10)
+    assert gradient.loops.count("gemm") == 1
+    second = compare(lambda w, x: br.hvp(lambda w: recurrent(w, x), (w,), (w * w,)), weights, inputs, rtol=1e-9)
+    assert second.loops.count("gemm") == 2
+    batch = np.stack([weights, 0.5 * weights])
+    compare(br.vmap(br.grad(recurrent), in_axes=(0, None)), batch, inputs, rtol=1e-10)
+
+
+def test_transposed_matrices_times_vectors_are_read_along_memory() -> None:
+    def run(a: Any, x: Any) -> Any:
+        for _ in range(5):
+            x = np.tanh(a.T @ x[: len(a)])
+        return x
+
+    a = numbers(30, 33)
+    found = compare(run, a, numbers(33))
+    along = [line for line in found.loops.splitlines() if "<- add(multiply(i0[" in line]
+    assert along
+    assert all(re.search(r"i0\[[^,]*i\d+[^,]*, j\d+\]", line) for line in along)
 
 
 # ------------------------------------------------------------------------------------------------------- reductions
@@ -195,3 +249,50 @@ def test_norms_and_logistic_regression() -> None:
         return -np.sum(labels * special.log_expit(scores) + (1.0 - labels) * special.log_expit(-scores))
 
     compare(br.value_and_grad(loss), numbers(4), x, (numbers(7) > 0.0) * 1.0, rtol=1e-11)
+
+
+def test_functions_with_rules_of_their_own_are_machine_code() -> None:
+    @br.custom_jvp
+    def cube(x: Any) -> Any:
+        return x * x * x
+
+    cube.defjvp(lambda primals, tangents: (cube(primals[0]), 3.0 * primals[0] ** 2 * tangents[0]))
+
+    def run(x: Any) -> Any:
+        for _ in range(4):
+            x = br.checkpoint(lambda x: 0.5 * np.tanh(cube(x) + x[::-1]))(x)
+        return br.checkpoint_loop(lambda i, x: np.cos(x + i), 30, x)
+
+    compare(run, numbers(9))
+    gradient = br.grad(br.jit(lambda x: np.sum(run(x)), backend="native"))
+    np.testing.assert_allclose(gradient(numbers(9)), br.grad(lambda x: np.sum(run(x)))(numbers(9)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize("lengths", [(6, 3), (6, 6), (1, 1), (3, 6), (300, 7), (300, 50)], ids=str)
+def test_convolutions(lengths: tuple[int, int], mode: Any) -> None:
+    a, v = map(numbers, lengths)
+    compare(lambda a, v: np.convolve(a, v, mode), a, v)
+    compare(lambda a, v: np.convolve(a, v, mode), a.astype(np.float32), v.astype(np.float32), rtol=1e-5)
+    compare(lambda a, v: np.convolve(a, v, mode), np.round(a * 9).astype(int), np.round(v * 9).astype(int))
+    loss = br.grad(lambda a, v: np.sum(np.convolve(a, v, mode) ** 2), argnums=(0, 1))
+    compare(loss, a, v, rtol=1e-11)
+    compare(br.vmap(loss, in_axes=(0, None)), numbers(3, lengths[0]), v, rtol=1e-11)
+
+
+@pytest.mark.parametrize("zeros", [(), (3,), (0, 3), (6,)], ids=str)
+def test_gradients_of_running_products(zeros: tuple[int, ...]) -> None:
+    x = numbers(7)
+    x[list(zeros)] = 0.0
+    compare(br.grad(lambda x: np.sum(np.cumprod(x) * np.arange(7.0))), x)
+    compare(lambda x: br.jvp(np.cumprod, (x,), (np.cos(x),))[1], x)
+
+
+def test_the_first_factor_of_a_recurrence_has_no_meaning() -> None:
+    for reverse in (False, True):
+
+        def recur(a: Any, b: Any, reverse: bool = reverse) -> Any:
+            return evaluate(registry["recurrence"], (a, b), {"reverse": reverse})
+
+        for first in (np.inf, np.nan):
+            compare(recur, np.array([first, 0.5, 3.0]), np.ones(3))

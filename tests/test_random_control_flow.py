@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bindrune as br
-from bindrune.backends.native import fusion, jamming, packing, simplification, splitting
+from bindrune.backends.native import deferring, fusion, jamming, packing, simplification, splitting
 
 COUNT = os.environ.get("BINDRUNE_PROGRAMS")
 
@@ -255,8 +255,10 @@ def test_a_function_agrees_with_small_loops_arranged_as_large_ones(source: str) 
             (jamming, "_SHORT"),
             (simplification, "_LARGE"),
             (splitting, "_FEWEST"),
+            (deferring, "_SMALLEST"),
         ):
             patch.setattr(module, threshold, 1)
+        patch.setattr(deferring, "_BLOCK", 2)
         check(compiled(source), "native")
 
 

@@ -1185,3 +1185,49 @@ def test_outer_products_of_slices():
     a = np.random.default_rng(0).normal(size=(40, 40)) + 10 * np.eye(40)
     check(f, (a,))
     assert "left to Python" not in br.jit(f).explain(a)
+
+
+def test_blocks_of_a_matrix_stay_a_loop():
+    """Lengths that differ by multiples of a counter (`j - 8 * i`) are positive for few choices of their values."""
+
+    def factored(a):
+        a = a.copy()
+        n = len(a)
+        for k in range(0, n, 8):
+            stop = min(k + 8, n)
+            for j in range(k, stop):
+                a[j + 1 :, j] /= a[j, j]
+                a[j + 1 :, j + 1 : stop] -= np.outer(a[j + 1 :, j], a[j, j + 1 : stop])
+            for j in range(k + 1, stop):
+                a[j, stop:] -= a[j, k:j] @ a[k:j, stop:]
+            a[stop:, stop:] -= a[stop:, k:stop] @ a[k:stop, stop:]
+        return a
+
+    a = np.random.default_rng(0).normal(size=(60, 60)) / 8 + 4 * np.eye(60)
+    check(factored, (a,))
+    told = br.jit(factored).explain(a)
+    assert told.count("staged as a loop") == 3
+    assert "left to Python" not in told
+
+    weights = np.random.default_rng(1).normal(size=(60, 60))
+    gradient = br.grad(lambda a: np.sum(weights * factored(a)))
+    compiled = br.jit(gradient)
+    np.testing.assert_allclose(compiled(a), gradient(a), rtol=1e-9, atol=1e-12)
+    assert (compiled.stats().stagings, compiled.stats().eager) == (1, 0)
+
+
+# fmt: off
+BESIDE_EACH_OTHER = {
+    "total": lambda x: np.sum(x) if len(x) else 0.0, "more": lambda x: x + 1 if x[0] > 0 else -x,
+    "less": lambda x: x - 1 if x[0] > 0 else -x, "each": lambda x: [v if v > 0 else -v for v in x],
+    "plain": lambda x: np.cos(x), "other": lambda x: np.sin(x) if x[0] > 0 else x,
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", BESIDE_EACH_OTHER)
+def test_lambdas_beside_each_other_are_told_apart(name):
+    """In an expression of several lines the first lambda of a line was taken for all of them."""
+    f = BESIDE_EACH_OTHER[name]
+    for x in (np.array([1.0, -2.0]), np.array([-1.0, -2.0])):
+        same(br.jit(f)(x), f(x))

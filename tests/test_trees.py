@@ -276,3 +276,58 @@ def test_aux_under_an_outer_transformation():
         return gradient + square
 
     close(br.grad(inner)(3.0), 8)
+
+
+# -------------------------------------------------------------------------------------------------- the order of keys
+
+
+def first_less_second(d):
+    first, second = d.values()
+    return first - 2 * second
+
+
+def chosen(x, y, c):
+    if c > 0:
+        d = {"a": x, "b": y}
+    else:
+        d = {"b": y, "a": x}
+    return first_less_second(d)
+
+
+def turned(x, y, n):
+    d = {"a": x, "b": y}
+    while n > 0:
+        d = {k: d[k] + 1 for k in list(d)[::-1]}
+        n = n - 1
+    return first_less_second(d)
+
+
+def repeated(x, y, n):
+    d = {"a": x, "b": y}
+    for _ in range(int(n)):
+        d = {k: d[k] + 1 for k in list(d)[::-1]}
+    return first_less_second(d)
+
+
+def called(x, y, n):
+    def again(n, d):
+        if n <= 0:
+            return first_less_second(d)
+        return again(n - 1, {k: d[k] for k in list(d)[::-1]})
+
+    return again(n, {"a": x, "b": y})
+
+
+@pytest.mark.parametrize("function", [chosen, turned, repeated, called], ids=lambda f: f.__name__)
+def test_dicts_whose_keys_are_in_another_order_are_others(function):
+    """Structures do not tell them apart, but programs go through their items."""
+    x, y = np.array([1.0, 2.0]), np.array([10.0, 20.0])
+    compiled = br.jit(function)
+    for n in (-1.0, 1.0, 6.0, 7.0) * 2:
+        np.testing.assert_array_equal(compiled(x, y, n), function(x, y, n))
+
+
+def test_lanes_do_not_select_between_orders_of_keys():
+    x, y = np.array([1.0, 2.0]), np.array([10.0, 20.0])
+    with pytest.raises(br.TracedConditionError, match="keys in another order"):
+        br.vmap(lambda c: chosen(x, y, c))(np.array([1.0, -1.0]))

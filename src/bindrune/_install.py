@@ -24,6 +24,7 @@ from .numpy import (  # noqa: F401
     ufuncs,
 )
 from .ops import scalars  # noqa: F401
+from .scipy import linalg as _linear_algebra  # noqa: F401
 from .scipy import special  # noqa: F401
 
 ufuncs.install()

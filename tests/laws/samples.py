@@ -14,9 +14,10 @@ import pytest
 import bindrune.compile.jit
 import bindrune.random  # noqa: F401  (both define operations)
 from bindrune.core.operation import Op, Row, is_differentiable, registry
-from bindrune.scipy import special
+from bindrune.scipy import linalg, special
 
 special.load()
+linalg.load()
 
 
 @dataclass(frozen=True, eq=False)

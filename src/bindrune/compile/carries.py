@@ -40,14 +40,17 @@ def is_same(a: Any, b: Any) -> bool:
 class Structure:
     """A tree without its numbers: what else is in it stays as it is."""
 
-    __slots__ = ("fixed", "spec")
+    __slots__ = ("fixed", "orders", "spec")
 
-    def __init__(self, spec: Any, fixed: Sequence[tuple[int, Any]]) -> None:
+    def __init__(self, spec: Any, orders: Any, fixed: Sequence[tuple[int, Any]]) -> None:
         self.spec = spec
+        self.orders = orders
         self.fixed = fixed
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Structure) or self.spec != other.spec or len(self.fixed) != len(other.fixed):
+        if not isinstance(other, Structure) or self.spec != other.spec or self.orders != other.orders:
+            return False
+        if len(self.fixed) != len(other.fixed):
             return False
         return all(i == j and is_same(a, b) for (i, a), (j, b) in zip(self.fixed, other.fixed, strict=True))
 
@@ -70,7 +73,7 @@ def leaves_of(value: Any, place: Place) -> tuple[list[Any], Any]:
         structure: Any = rows
     else:
         whole, spec = trees.flatten(value)
-        structure = Structure(spec, [(i, v) for i, v in enumerate(whole) if not is_numeric(v)])
+        structure = Structure(spec, trees.key_orders(value), [(i, v) for i, v in enumerate(whole) if not is_numeric(v)])
         found = [v for v in whole if is_numeric(v)]
     for leaf in found:
         _require(not (isinstance(leaf, View) and leaf.root._version), leaf, place)

@@ -226,22 +226,28 @@ class _Branch(Region):
         return push_results(handler, found[:count], found[count:])
 
     def answer_reverse(self, handler: Reverse, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
-        """Each side has a stack of its own for its residuals: lanes may take both."""
+        """Each side that has residuals has a stack of its own for them: lanes may take both."""
         (condition, *values), (_, *marks) = handler.open(operands)
         active = tuple(i for i, m in enumerate(marks) if m is not None)
         then, outputs = params["then"], params["then"].outputs
         count = len(outputs)
         lasting = lasting_among(values)
-        forward = {name: _keeping(side, active, lasting, count, side is then) for name, side in params.items()}
-        handler.selects |= any(_halves(side, active, lasting).selects for side in params.values())
-        *found, kept, others = evaluate(self, [condition, *values], forward)
+        parts = {name: _halves(side, active, lasting) for name, side in params.items()}
+        handler.selects |= any(both.selects for both in parts.values())
+        stacked = [name for name, both in parts.items() if len(both.forward.outputs) > count]
+        forward = {n: _keeping(parts[n], count, [n == other for other in stacked]) for n in params}
+        found = evaluate(self, [condition, *values], forward)
+        found, stacks = found[:count], found[count:]
 
         def pull(cotangents: Sequence[Any], totals: Sequence[Any]) -> list[Any]:
             summed, sums = _sums(then, values, active, totals)
             halves = {name: _halves(side, active, lasting, summed) for name, side in params.items()}
             needed = sorted({i for both in halves.values() for i in both.inputs})
-            backward = {n: _returning(s, halves[n], summed, needed, s is then) for n, s in params.items()}
-            given = [condition, kept, others, *(values[i] for i in needed), *_given(outputs, cotangents), *sums]
+            backward = {
+                n: _returning(both, count, summed, needed, [n == other for other in stacked])
+                for n, both in halves.items()
+            }
+            given = [condition, *stacks, *(values[i] for i in needed), *_given(outputs, cotangents), *sums]
             return _in_order(active, summed, evaluate(self, given, backward))
 
         into = Into(pull, [True] * len(active))
@@ -272,38 +278,36 @@ class _Branch(Region):
         return evaluate(self, [np.any(running), *given], {"then": side, "otherwise": nothing})  # type: ignore[no-any-return]
 
 
-def _keeping(side: Graph, active: tuple[int, ...], lasting: tuple[int, ...], count: int, first: bool) -> Graph:
-    """The forward half of a side, with its residuals on the first or the second of two stacks."""
-    halves = _halves(side, active, lasting)
+def _keeping(halves: Split, count: int, mine: Sequence[bool]) -> Graph:
+    """The forward half of a side, with its residuals on that one of some stacks which is its own."""
 
     def program(values: Sequence[Any]) -> list[Any]:
         found = interpret(halves.forward, list(values))
-        kept = put_all(EMPTY, found[count:])
-        return [*found[:count], *((kept, EMPTY) if first else (EMPTY, kept))]
+        return [*found[:count], *(put_all(EMPTY, found[count:]) if own else EMPTY for own in mine)]
 
-    return derive(side, ("keeping", active, lasting, first), lambda: trace(program, halves.forward.inputs, side.name))
+    forward = halves.forward
+    return derive(forward, ("keeping", tuple(mine)), lambda: trace(program, forward.inputs, forward.name))
 
 
-def _returning(side: Graph, halves: Split, summed: Sequence[int], inputs: Sequence[int], first: bool) -> Graph:
-    """The backward half of a side, which takes its residuals from the first or the second of two stacks.
+def _returning(halves: Split, count: int, summed: Sequence[int], inputs: Sequence[int], mine: Sequence[bool]) -> Graph:
+    """The backward half of a side, which takes its residuals from that one of some stacks which is its own.
 
     Its own inputs are those at `inputs`, which either side needs.
     """
-    count = len(side.outputs)
     there = [halves.forward.inputs[i] for i in inputs]
 
     def program(given: Sequence[Any]) -> list[Any]:
-        stack = given[0] if first else given[1]
-        values = dict(zip(inputs, given[2:], strict=False))
+        stack = next((v for v, own in zip(given, mine, strict=False) if own), EMPTY)
+        values = dict(zip(inputs, given[len(mine) :], strict=False))
         needed = {halves.forward.inputs[i]: values[i] for i in halves.inputs}
-        return go_back(halves, count, stack, needed, given[2 + len(inputs) :])[1]
+        return go_back(halves, count, stack, needed, given[len(mine) + len(inputs) :])[1]
 
     cts = [tangent_type(v.type) for v in halves.forward.outputs[:count] if has_tangents(v.type)]
     cts += [tangent_type(halves.forward.inputs[i].type) for i in summed]
     return derive(
         halves.backward,
-        ("returning", tuple(inputs), first),
-        lambda: trace(program, [STACK_TYPE, STACK_TYPE, *there, *cts], side.name),
+        ("returning", tuple(inputs), tuple(mine)),
+        lambda: trace(program, [STACK_TYPE] * len(mine) + [*there, *cts], halves.backward.name),
     )
 
 

@@ -1,9 +1,8 @@
 """What runs a graph on plain arrays: the native backend, or the interpreter.
 
 The interpreter performs the graph as it was staged, operation by operation, with NumPy; it is the reference (under
-`fast_math`, of what that makes of the graph).  The
-native backend optimises the graph and compiles it to machine code.  ``BINDRUNE_BACKEND`` chooses for a process, and
-`jit(backend=...)` for a function.
+`fast_math`, of what that makes of the graph).  The native backend optimises the graph and compiles it to machine code.
+``BINDRUNE_BACKEND`` chooses for a process, and `jit(backend=...)` for a function.
 """
 
 from __future__ import annotations

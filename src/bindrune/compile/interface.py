@@ -115,6 +115,8 @@ def eval_shape(f: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
 def cost(f: Callable[..., Any]) -> Callable[..., Any]:
     """What a function costs: floating-point operations, bytes moved, memory at its peak, in all and for each line.
 
+    Of a gradient ``bytes_kept`` says how much a loop's tape takes, for all of its steps.
+
     Args:
         f: a function of arrays, numbers and trees of them.
 

@@ -28,7 +28,7 @@ from ..graph.graph import Graph
 from ..transforms.calls import Decorated
 from .effects import AssumptionFailed, GuardFailed, NanFound
 from .execution import BACKENDS, executable
-from .path import OTHERWISE, Path, record
+from .path import OTHERWISE, Direct, Path, record
 from .signature import Dynamics, Signature, Statics
 from .witnesses import Now
 
@@ -115,7 +115,7 @@ class Jit(Decorated):
         self.opened: set[Any] = set()
         """Captured numbers that have changed, and therefore are inputs."""
         self._paths: dict[Any, list[Path]] = {}
-        self._direct: list[Callable[[tuple[Any, ...]], Any]] = []
+        self._direct: list[Direct] = []
         """The latest paths that can be run without a signature."""
         self._closed: set[Any] = set()
         """Signatures for which lengths are taken as they are."""
@@ -131,12 +131,11 @@ class Jit(Decorated):
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         if _disabled.get():
             return self.function(*arguments, **keywords)
-        if not keywords:
-            for run in self._direct:
-                result = run(arguments)
-                if result is not OTHERWISE:
-                    self._stats.hits += 1
-                    return result
+        for run in self._direct:
+            result = run(arguments, keywords)
+            if result is not OTHERWISE:
+                self._stats.hits += 1
+                return result
         signature = Signature(self.statics, arguments, keywords, self.dynamic)
         if signature.strange is not None:
             return self._plainly(signature)
@@ -172,17 +171,13 @@ class Jit(Decorated):
             if i:
                 paths.insert(0, paths.pop(i))
             self._stats.hits += 1
-            if signature.is_flat:
-                self._make_direct(path)
+            direct = path.direct(signature)
+            if direct is not None and direct not in self._direct:
+                self._direct[:] = [direct, *self._direct[: _MOST_DIRECT - 1]]
             return result
         if len(paths) >= _MOST_PATHS:
             return self._plainly(signature)
         return self._stage_and_run(signature, reason)
-
-    def _make_direct(self, path: Path) -> None:
-        """Let a path be run without a signature in calls like the one that it has just served."""
-        if path.direct is not None and path.direct not in self._direct:
-            self._direct[:] = [path.direct, *self._direct[: _MOST_DIRECT - 1]]
 
     def _plainly(self, signature: Signature) -> Any:
         """The result without staging."""
@@ -279,7 +274,7 @@ class Jit(Decorated):
 
     @for_users
     def explain(self, *arguments: Any, **keywords: Any) -> str:
-        """What becomes of each statement for these arguments: staged, unrolled or guarded, and why.
+        """What becomes of each statement for these arguments: staged, unrolled, guarded or left to NumPy, and why.
 
         Returns:
             A text with a line for each line of the function that was decided about.

@@ -7,9 +7,7 @@ global variables) follows the results among the outputs, and is put in its place
 
 from __future__ import annotations
 
-import functools
 import inspect
-import operator
 import re
 import reprlib
 from collections.abc import Callable, Sequence
@@ -38,7 +36,10 @@ from .signature import Signature
 from .staging import Staging
 from .witnesses import UNTOUCHED, Now, Witnesses
 
-__all__ = ["OTHERWISE", "Path", "Surroundings", "record"]
+__all__ = ["OTHERWISE", "Direct", "Path", "Surroundings", "record"]
+
+Direct = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+"""Runs a path for arguments and keywords."""
 
 OTHERWISE = object()
 """Given in place of a result: this call is not one of the direct ones."""
@@ -98,6 +99,7 @@ class Path:
         self._changes = changes
         self._notes = notes
         self._witnesses = witnesses
+        self._direct: tuple[Direct | None] | None = None
 
     def look(self) -> Now:
         """What the function captures, as it is now."""
@@ -137,27 +139,38 @@ class Path:
             change.locate(signature.arguments, signature.keywords).set(recipe.make(outputs, given))
         return result
 
-    @functools.cached_property
-    def direct(self) -> Callable[[tuple[Any, ...]], Any] | None:
-        """`run` for arguments that are plain arrays and numbers of the very types it was staged for, by position.
+    def direct(self, signature: Signature) -> Direct | None:
+        """`run` for calls just like one that was served: plain arrays and numbers of the very types it was staged for.
 
         It finds out whether they are, and gives `OTHERWISE` where they are not, or anything else is not as it is in
         most calls.  Paths that change what they are given, or are seen while they run, have none.
         """
+        if self._direct is None:
+            self._direct = (self._made_direct(signature),)
+        return self._direct[0]
+
+    def _made_direct(self, signature: Signature) -> Direct | None:
         enter = executable(self.graph, self.backend, self.fast_math).enter
         if enter is None or self._lengths or self._written or self._changes or self._ordered or self.shows:
             return None
-        look, held, result = self._witnesses.now, self._held, self._result
-        make = operator.itemgetter(0) if result.is_one_output else lambda found: result.make(iter(found))
+        unpack = signature.unpacker()
+        if unpack is None:
+            return None
+        look, held, make = self._witnesses.now, self._held, self._result.maker()
 
-        def run(arguments: tuple[Any, ...]) -> Any:
+        def run(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             now = look()
             if now is not UNTOUCHED:
                 return OTHERWISE
             try:
-                found = enter((*arguments, *now.of(held)) if held else arguments)
-            except (GuardFailed, Exception):
-                return OTHERWISE  # `run` says what it means
+                leaves = unpack(arguments, keywords)
+                if leaves is None:
+                    return OTHERWISE
+                found = enter((*leaves, *now.of(held)) if held else leaves)
+            except (Exception, GuardFailed):
+                # The general way meets it again: a guard chooses another path (it is none of the exceptions that the
+                # user's code may catch), and an error is raised by plain Python, with the user's lines.
+                return OTHERWISE
             return OTHERWISE if found is None else make(found)
 
         return run
@@ -183,7 +196,7 @@ class Path:
         return self._result.described(iter([v.type for v in self.graph.outputs]), describe)
 
     def report(self, name: str) -> str:
-        """What was staged, unrolled and guarded, a line each, in the order of the source."""
+        """What was staged, unrolled, guarded, and left to NumPy, a line each, in the order of the source."""
         kinds = {
             "loop": "for: staged as a loop",
             "while_": "while: staged as a loop",
@@ -205,6 +218,9 @@ class Path:
         visit(self.graph)
         for line, what, reason in self._notes:
             seen[line, f"{what}: left to Python, because {reason}"] = None
+        for callback in getattr(executable(self.graph, self.backend, self.fast_math), "callbacks", ()):
+            what, _, line = callback.partition(": ")
+            seen[line, f"{what}: performed by NumPy, as there is no machine code for it"] = None
         found = sorted(seen, key=lambda entry: _numbered(entry[0]))
         return "\n".join([f"{name}: {self.graph.size()} operations", *(f"  {line}: {text}" for line, text in found)])
 

@@ -27,6 +27,7 @@ from ..lift.session import Namespace, Session
 from ..ops.rows import form_of_row, row_number
 from ..ops.scalars import convert
 from .places import contents_of
+from .unpacking import packer
 
 __all__ = ["Recipe"]
 
@@ -66,10 +67,11 @@ class Recipe:
         leaves = [make.of(shared) if isinstance(make, _Row) else make(outputs, given) for make in self._leaves]
         return trees.unflatten(self._structure, leaves)
 
-    @property
-    def is_one_output(self) -> bool:
-        """Whether the tree is an output of the graph, and nothing else."""
-        return self._structure is None and self._leaves == [_next]
+    def maker(self) -> Callable[[Sequence[Any]], Any]:
+        """`make` for all outputs at once, where nothing is given."""
+        if any(make is not _next for make in self._leaves):
+            return lambda outputs: self.make(iter(outputs))
+        return packer(self._structure, len(self._leaves))
 
     def described(self, types: Iterator[Type], describe: Callable[[Type], Any]) -> Any:
         """The tree with a description of each leaf that is computed."""

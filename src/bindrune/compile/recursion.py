@@ -144,8 +144,9 @@ class Recursions:
         if not any(isinstance(v, Array) and not is_concrete(v) for v in leaves):
             return body(*arguments, **keywords)
         closure = tuple(id(cell) for cell in body.__closure__ or ())
-        key = (body.__code__, closure, structure, tuple(map(_known, leaves)))
-        family = (body.__code__, closure, structure, tuple(0 if _is_number(v) else _known(v) for v in leaves))
+        same = (body.__code__, closure, structure, trees.key_orders((arguments, keywords)))
+        key = (*same, tuple(map(_known, leaves)))
+        family = (*same, tuple(0 if _is_number(v) else _known(v) for v in leaves))
         for known in (self._calls.get(family), self._calls.get(key)):
             if known is not None:
                 if known.itself is None:

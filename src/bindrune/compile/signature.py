@@ -23,6 +23,7 @@ from ..graph.graph import Type
 from ..lift.objects import lift_object
 from ..lift.session import Session
 from .staging import type_of_cell
+from .unpacking import unpacker
 
 __all__ = ["Dynamic", "Dynamics", "Signature", "Statics"]
 
@@ -167,7 +168,8 @@ class Signature:
         self.types = [type_of_cell(v) for v in self.leaves]
         self.strange = next(filter(_is_strange, self.leaves), None)
         others = tuple([(type(v), _by_value(v)) for v in self._others])
-        rest = self._structure, others, tuple((type(v), v) for _, v in self._statics), self._statics
+        orders = trees.key_orders((given, left))
+        rest = self._structure, orders, others, tuple((type(v), v) for _, v in self._statics), self._statics
         self.closed = self.key = (tuple(self.types), *rest)
         self.opened = [False] * len(self.types)
         if dynamic is not None:
@@ -185,6 +187,14 @@ class Signature:
     def is_flat(self) -> bool:
         """Whether what is traced is just the arguments, by position."""
         return not self.keywords and not self._statics and list(map(id, self.leaves)) == list(map(id, self.arguments))
+
+    def unpacker(self) -> Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, ...] | None] | None:
+        """A function that gives what is traced in calls just like this one, if there can be one."""
+        if self.is_flat:
+            return lambda arguments, keywords: None if keywords else arguments
+        traced, others = iter(self.leaves), iter(self._others)
+        leaves = [next(traced if t else others) for t in self._is_traced]
+        return unpacker(self._structure, leaves, self._is_traced, self._statics, list(self.keywords))
 
     def rebuild(self, cells: Sequence[Any], session: Session) -> tuple[list[Any], dict[str, Any]]:
         """The arguments as the staged function sees them."""

@@ -142,19 +142,20 @@ def _halves(
         both = {inputs[i]: results[o] for i, o in carried.items() if inputs[i].shape}
         first, second, arrays = rewind(stage, first, second, both, kept)
     given, cotangents = [*given, *arrays.values()], [*cotangents, *arrays]
-    wanted = _uses(second, [*cotangents, *given])
-    repeated = _computed_again(first, free, wanted)
+    wanted = _asked_of_others(second, [*cotangents, *given])
+    there = {*lasting, *(v for v in free if not v.shape), *(v for v in wanted if v in free)}
+    carrying = {v for v in wanted if v in inputs}  # kept anyway
+    # A length is known before what has it is taken from among the residuals.
+    lengths = values_in([v.shape for v in wanted])
+    repeated = _derived(first, there, [v for v in wanted if v in lengths])
     fresh = {v for node in repeated for v in node.results}
-    numbers = {v for v in free if not v.shape}
-    there = {*fresh, *numbers, *lasting, *(v for v in wanted if v in free)}
-    second = [*_derived(first, second, there, wanted), *second]
-    wanted = _uses(second, [*cotangents, *given])
-    made = {*given, *(v for node in second for v in node.results)}
-    outside = {v for v in wanted if v not in made and v not in free and v not in fresh}
+    second = [*_derived(first, there | fresh | carrying, wanted, lengths), *second]
+    wanted = [v for v in _asked_of_others(second, [*cotangents, *given]) if v not in given]
+    outside = {v for v in wanted if v not in free and v not in fresh}
     # In the order in which they are computed, which is that of every split of the same program.
     residuals = [v for v in (*inputs, *(v for node in first for v in node.results)) if v in outside]
     recomputed = [v for v in wanted if v in fresh]
-    needed = {*wanted, *_uses(repeated, ())}
+    needed = {*wanted, *_asked_of_others(repeated, ())}
     used = [i for i, v in enumerate(inputs) if v in free and v in needed]
     needed_inputs = [inputs[i] for i in used]
     return Split(
@@ -167,11 +168,12 @@ def _halves(
     )
 
 
-def _uses(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[Value]:
-    """The values that nodes and outputs need, each once; those that make up lengths come first."""
+def _asked_of_others(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[Value]:
+    """The values that nodes and outputs need and do not make, each once; those that make up lengths come first."""
     needed = [*(v for node in nodes for v in node.uses), *outputs]
     lengths = values_in([v.shape for v in needed])
-    return [v for v in dict.fromkeys((*lengths, *needed)) if not isinstance(v, Literal)]
+    made = {v for node in nodes for v in node.results}
+    return [v for v in dict.fromkeys((*lengths, *needed)) if not isinstance(v, Literal) and v not in made]
 
 
 def _needed(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[Node]:
@@ -199,28 +201,6 @@ def lasting_among(values: Sequence[Any]) -> tuple[int, ...]:
     return tuple(i for i, v in enumerate(cells) if known is None or not isinstance(v, Array) or v._value in known)
 
 
-_CHEAP = frozenset({"getitem", "convert"})
-
-
-def _computed_again(nodes: Sequence[Node], free: set[Value], wanted: Sequence[Value]) -> list[Node]:
-    """The nodes behind those wanted numbers that are integers and follow from what is there anyway."""
-    cheap: dict[Value, Node] = {}
-    for node in nodes:
-        if not isinstance(node.op, Elementwise) and node.op.name not in _CHEAP:
-            continue
-        number = not node.results[0].shape and node.results[0].dtype.kind in "biu"
-        if number and all(isinstance(v, Literal) or v in free or v in cheap for v in node.uses):
-            cheap[node.results[0]] = node
-    chosen: dict[int, Node] = {}
-    ways = [v for v in wanted if v in cheap]
-    while ways:
-        node = cheap[ways.pop()]
-        if id(node) not in chosen:
-            chosen[id(node)] = node
-            ways += [v for v in node.uses if v in cheap]
-    return [node for node in nodes if id(node) in chosen]
-
-
 _SHOWN = frozenset({"getitem", "transpose", "reshape", "broadcast_to", "convert", "stop_gradient"})
 """Operations whose results are parts of their operands, or the same under another form."""
 
@@ -229,44 +209,55 @@ _ARITHMETIC = frozenset(
     "less_equal greater greater_equal logical_and logical_or logical_not isnan".split()
 )
 _FEW = 3
-"""How much arithmetic is rather done again than a value kept."""
+"""How much arithmetic is rather done again than a value kept; that on integer numbers does not count."""
 
 
-def _derived(nodes: Sequence[Node], second: Sequence[Node], there: set[Value], wanted: Sequence[Value]) -> list[Node]:
-    """The nodes behind those wanted values that follow easily from what is there, or is kept for itself."""
-    sources = {v: node for node in nodes for v in node.results}
-    made = {v for node in second for v in node.results}
-    available = set(there)
-    chosen: list[Node] = []
+def _costs(node: Node) -> bool | None:
+    """Whether an operation counts when a value is computed again; `None` if it is not done again at all."""
+    if node.effect or len(node.results) != 1:
+        return None
+    (result,) = node.results
+    name = node.op.name.removeprefix("python.")
+    if name in _SHOWN or (isinstance(node.op, Elementwise) and not result.shape and result.dtype.kind in "biu"):
+        return False
+    return True if name in _ARITHMETIC else None
 
-    def derivation(value: Value, budget: int) -> tuple[list[Node], int] | None:
-        """How a value is computed from those available, and what is left of the budget."""
-        node = sources.get(value)
-        if node is None or node.effect or len(node.results) > 1:
-            return None
-        name = node.op.name.removeprefix("python.")
-        if name not in _SHOWN:
-            budget -= 1
-            if budget < 0 or name not in _ARITHMETIC:
-                return None
-        found: list[Node] = []
-        for operand in node.uses:
-            if isinstance(operand, Literal) or operand in available or any(operand in n.results for n in found):
-                continue
-            inner = derivation(operand, budget)
-            if inner is None:
-                return None
-            found += (n for n in inner[0] if n not in found)
-            budget = inner[1]
-        return [*found, node], budget
 
-    needed = set(wanted) - made
-    for node in nodes:
+def _derived(
+    nodes: Sequence[Node], there: Collection[Value], wanted: Collection[Value], kept: Collection[Value] = ()
+) -> list[Node]:
+    """The nodes behind those wanted values that follow easily from what is there, or from others that are kept.
+
+    Args:
+        nodes: the program.
+        there: what need not be computed.
+        wanted: the values asked for; those which do not follow easily are kept.
+        kept: those among them that are kept even if they follow.
+    """
+    counted: dict[Value, frozenset[int]] = {v: frozenset() for v in there}  # by value: what counts on the way to it
+    given, asked, sought = set(there), set[Value](), set(wanted)
+    for place, node in enumerate(nodes):
+        costs = _costs(node)
+        ways = [counted.get(v) for v in _behind(node)]
+        if costs is not None and None not in ways:
+            way = frozenset({place} if costs else ()).union(*(w for w in ways if w is not None))
+            if len(way) <= _FEW:
+                counted[node.results[0]] = way
         for value in node.results:
-            if value in needed and value not in available:
-                steps = derivation(value, _FEW)
-                if steps is not None:
-                    chosen += steps[0]
-                    available.update(v for n in steps[0] for v in n.results)
-                available.add(value)
-    return chosen
+            if value in sought and value not in given:
+                if value in counted and value not in kept:
+                    asked.add(value)
+                else:
+                    given.add(value)
+                counted[value] = frozenset()
+    chosen = []
+    for node in reversed(nodes):
+        if any(v in asked for v in node.results):
+            chosen.append(node)
+            asked.update(v for v in _behind(node) if v not in given)
+    return chosen[::-1]
+
+
+def _behind(node: Node) -> list[Value]:
+    """The values that a node follows from, those that make up the lengths of its results among them."""
+    return [v for v in (*node.uses, *values_in([r.shape for r in node.results])) if not isinstance(v, Literal)]

@@ -26,10 +26,12 @@ class _Structure(NamedTuple):
 
     Attributes:
         tree: the structure of the tree they are.
+        orders: the keys of dicts in it.
         lists: for each leaf that is a list of rows in turn, what its items are.
     """
 
     tree: Any
+    orders: tuple[Any, ...]
     lists: tuple[Any, ...]
 
     def build(self, rows: Sequence[Array]) -> Any:
@@ -49,7 +51,7 @@ def taken_apart(items: Any) -> tuple[list[Any], _Structure]:
         items, lambda v: v is not items and type(v) is list and consecutive(v) is not None
     )
     lists = tuple(_kind_of(v) if type(v) is list else None for v in found)
-    return [consecutive(v) if type(v) is list else v for v in found], _Structure(tree, lists)
+    return [consecutive(v) if type(v) is list else v for v in found], _Structure(tree, trees.key_orders(items), lists)
 
 
 def _kind_of(items: list[Any]) -> tuple[Any, ...]:

@@ -43,6 +43,8 @@ class _Hooks:
     """Told of errors in the code of a transformed function, to correct what Python says there of stand-ins."""
     special: Callable[[], None]
     """Defines the operations of ufuncs outside NumPy."""
+    linalg: Callable[[], None]
+    """Defines those of SciPy's linear algebra."""
 
 
 hooks = _Hooks()

@@ -24,12 +24,14 @@ __all__ = [
     "expect_twins_of_tuples",
     "flatten",
     "flatten_nodes",
+    "key_orders",
     "leaf_path",
     "leaf_paths",
     "map_leaves",
     "original_class",
     "register",
     "register_fields",
+    "registered_fields",
     "unflatten",
 ]
 
@@ -87,6 +89,31 @@ def _known(tree: Any) -> Any:
     """The tree, made of classes that optree knows."""
     leaves, structure = flatten(tree)
     return unflatten(structure, leaves)
+
+
+def key_orders(tree: Any) -> tuple[tuple[Any, ...], ...]:
+    """The keys of each dict in a tree in their order, which structures do not tell apart.
+
+    >>> structures = [flatten(tree)[1] for tree in ({"a": 1, "b": 2}, {"b": 2, "a": 1})]
+    >>> structures[0] == structures[1], key_orders({"b": [{}], "a": 1})
+    (True, (('b', 'a'), ()))
+    """
+    found: list[tuple[Any, ...]] = []
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, _PLAIN):
+            continue
+        if isinstance(node, dict):
+            found.append(tuple(node))
+            waiting += reversed(node.values())
+        elif type(node) in (tuple, list):
+            waiting += reversed(node)
+        else:
+            entry = _optree().register_pytree_node.get(type(node), namespace=NAMESPACE)
+            if entry is not None:
+                waiting += reversed(list(entry.flatten_func(node)[0]))
+    return tuple(found)
 
 
 def leaf_paths(tree: Any) -> list[str]:
@@ -204,6 +231,15 @@ def register_fields(kind: type, static: Sequence[str] = ()) -> None:
         return made
 
     register(kind, take_apart, put_together, path_entry_type=_optree().GetAttrEntry)
+    _registered[kind] = names, fixed_names
+
+
+_registered: dict[type, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+
+
+def registered_fields(kind: type) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The fields of a class that are children and those that are static, if it was registered by its fields."""
+    return _registered.get(kind)
 
 
 def register(kind: type, take_apart: Callable[..., Any], put_together: Callable[..., Any], **options: Any) -> None:

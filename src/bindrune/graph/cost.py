@@ -39,12 +39,14 @@ class Counts:
         transcendental: exponentials, logarithms, sines and their like, which are not among the former.
         bytes_read: bytes of arrays read.
         bytes_written: bytes of arrays written.
+        bytes_kept: bytes put on tapes, which a way back takes off again.
     """
 
     flops: float = 0
     transcendental: float = 0
     bytes_read: float = 0
     bytes_written: float = 0
+    bytes_kept: float = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(a + b for a, b in zip(self.row(), other.row(), strict=True)))
@@ -98,9 +100,8 @@ def cost_of(graph: Graph, known: Mapping[Value, int] | None = None) -> Cost:
     """
     meter = _Meter(known or {})
     lines, memory = meter.measure(graph, owned=())
-    total = sum(lines.values(), Counts())
-    counts = total.flops, total.transcendental, total.bytes_read, total.bytes_written
-    return Cost(*counts, memory.peak + meter.constants, lines, tuple(meter.notes))
+    counts = {f.name: sum(getattr(c, f.name) for c in lines.values()) for f in fields(Counts)}
+    return Cost(**counts, peak_memory=memory.peak + meter.constants, lines=lines, notes=tuple(meter.notes))
 
 
 _VIEWS = frozenset("broadcast_to checkpoint_name diagonal imag real reshape stop_gradient transpose windows".split())
@@ -222,7 +223,7 @@ class _Meter:
         memory.share(node.results[0], node.operands[0])
         memory.grow(node.results[0], size if pushed else -size)
         if pushed:
-            return Counts(0, 0, self.bytes(value), size)
+            return Counts(0, 0, self.bytes(value), size, size)
         memory.define(value, self.bytes(value))
         return Counts(0, 0, size, self.bytes(value))
 

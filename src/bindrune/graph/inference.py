@@ -197,10 +197,32 @@ _FAR = (100, 200, 300)
 
 
 def _positive(variables: Sequence[Any], dims: Sequence[Dim], first: int = 0) -> dict[Any, int]:
-    """Numbers for the values of some lengths that make all of them positive, and few of them equal."""
+    """Numbers for the values of some lengths that make all of them positive, and few of them equal.
+
+    They stay positive where one of the values is one larger.
+    """
     for seed in range(first, first + 64):
         rng = np.random.default_rng(seed)
         lengths = {v: int(n) for v, n in zip(variables, rng.integers(4, 24, len(variables)), strict=True)}
-        if all(d.at(lengths.__getitem__) > 1 for d in dims):
-            return lengths
+        for _ in range(_MENDED):
+            short = [d for d in dims if d.at(lengths.__getitem__) <= _least(d)]
+            if not short:
+                return lengths
+            _lengthen(short[rng.integers(len(short))], lengths, int(rng.integers(1, 8)))
     raise Unstageable("lengths that are not known are combined in a way that cannot be followed", FIXED)
+
+
+_MENDED = 8
+"""How many lengths are made positive, one after the other, which may take from others what these need."""
+
+
+def _least(dim: Dim) -> int:
+    """What a length must be larger than."""
+    return max(1, *(-factor for factor in dim.terms.values()))
+
+
+def _lengthen(dim: Dim, lengths: dict[Any, int], more: int) -> None:
+    """Move the value that makes a length longest, until the length is that much larger than it must be."""
+    value, factor = max(dim.terms.items(), key=lambda term: term[1])
+    missing = _least(dim) + more - dim.at(lengths.__getitem__)
+    lengths[value] = max(lengths[value] + (-(-missing // factor) if factor > 0 else missing // factor), 1)

@@ -235,6 +235,8 @@ class _Reader:
         """An operation by name."""
         if name.startswith("special."):
             hooks.special()
+        if name.startswith("linalg."):
+            hooks.linalg()
         if name not in registry:
             self.refuse(f"there is no operation {name!r}; if it is one of your own, import what defines it first")
         return registry[name]

@@ -94,10 +94,10 @@ def _select(mask: Any, chosen: Any, other: Any, what: str) -> Any:
         return np.where(mask, chosen, other)
     left, structure = trees.flatten(chosen)
     right, other_structure = trees.flatten(other)
-    if structure != other_structure:
+    if structure != other_structure or trees.key_orders(chosen) != trees.key_orders(other):
         raise TracedConditionError(
-            f"{user_line()}: the condition differs between lanes, and {what} has another structure on each side: "
-            f"{chosen!r} and {other!r}"
+            f"{user_line()}: the condition differs between lanes, and {what} has another structure, or keys in another "
+            f"order, on each side: {chosen!r} and {other!r}"
         )
     if structure is not None:
         return trees.unflatten(structure, [_select(mask, a, b, what) for a, b in zip(left, right, strict=True)])

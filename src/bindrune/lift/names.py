@@ -105,7 +105,7 @@ def lifted_special(value: Any) -> Any:
     return REPLACED.get(value, value)
 
 
-_SHOWN = frozenset({"scipy", "scipy.special", "bindrune", "bindrune.random", "random", "time"})
+_SHOWN = frozenset({"scipy", "scipy.linalg", "scipy.special", "bindrune", "bindrune.random", "random", "time"})
 """Modules that are not the user's, with functions among theirs that are replaced, or refused while staging."""
 
 
@@ -114,6 +114,9 @@ def lifted_function(function: types.FunctionType) -> Any:
     library = str(function.__globals__.get("__name__", ""))
     if library.startswith("scipy.special."):
         return lifted_special(function)
+    if str(function.__module__).startswith("scipy.linalg."):  # what decorates them is another module's
+        hooks.linalg()
+        return FUNCTIONS.get(function)
     if library == "statistics":
         _standard(sys.modules[library])
     return REPLACED.get(function)

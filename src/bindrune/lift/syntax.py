@@ -76,6 +76,7 @@ def _lambda_in_part(code: types.CodeType) -> ast.Lambda | None:
     except (OSError, TypeError):
         return None
     text = "".join(lines)
+    found: list[ast.Lambda] = []
     start = text.find("lambda")
     while start >= 0:
         for stop in range(len(text), start, -1):
@@ -84,16 +85,19 @@ def _lambda_in_part(code: types.CodeType) -> ast.Lambda | None:
             except SyntaxError:
                 continue
             ast.increment_lineno(tree, first - 1)
-            found = _matching_lambda(tree, code)
-            if found is not None:
-                return found
+            found += [n for n in ast.walk(tree) if isinstance(n, ast.Lambda) and n.col_offset == 0][:1]
+            break
         start = text.find("lambda", start + 1)
-    return None
+    return _matching(found, code)
 
 
 def _matching_lambda(tree: ast.AST, code: types.CodeType) -> ast.Lambda | None:
     """The lambda in some source that compiles to this code, if it is the only one."""
-    found = [n for n in ast.walk(tree) if isinstance(n, ast.Lambda) and _arguments(n) == _names(code)]
+    return _matching([n for n in ast.walk(tree) if isinstance(n, ast.Lambda)], code)
+
+
+def _matching(lambdas: Sequence[ast.Lambda], code: types.CodeType) -> ast.Lambda | None:
+    found = [n for n in lambdas if _arguments(n) == _names(code)]
     if len(found) > 1:
         found = [n for n in found if _compiles_to(n, code)]
     return found[0] if len(found) == 1 else None
@@ -111,7 +115,14 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
 def _compiles_to(node: ast.Lambda, code: types.CodeType) -> bool:
     compiled = compile(ast.Expression(node), code.co_filename, "eval")
     inner = next(c for c in compiled.co_consts if isinstance(c, types.CodeType))
-    return inner.co_consts == code.co_consts and {*inner.co_names} == {*code.co_names, *code.co_freevars}
+    if _numbers(inner) != _numbers(code) or {*inner.co_names} != {*code.co_names, *code.co_freevars}:
+        return False
+    return bool(code.co_freevars) or inner.co_code == code.co_code
+
+
+def _numbers(code: types.CodeType) -> list[Any]:
+    """The constants of some code, without functions inside."""
+    return [(type(c), c) for c in code.co_consts if not isinstance(c, types.CodeType)]
 
 
 def _owner(qualname: str) -> str:

@@ -13,6 +13,7 @@ from ..core.array import Array, concrete
 from ..core.handler import constant
 from ..core.protocol import implements
 from ..ops import binning
+from ..ops.positions import counted
 from ..ops.views import is_concrete
 from .shaping import cell_of
 
@@ -34,12 +35,21 @@ def _digitize(x: Any, bins: Any, right: bool = False) -> Array:
 
 @implements(np.bincount)
 def _bincount(x: Any, /, weights: Any = None, minlength: Any = 0) -> Array:
-    positions = concrete(cell_of(x))
-    counts = np.bincount(positions, minlength=minlength)
-    if weights is None:
-        return constant(counts)
-    totals: Array = binning.bincount(cell_of(weights), positions, length=len(counts))
-    return totals
+    positions = cell_of(x)
+    if is_concrete(positions):
+        counts = np.bincount(concrete(positions), minlength=minlength)
+        if weights is None:
+            return constant(counts)
+        length = len(counts)
+    else:
+        # NumPy says what it thinks of arrays like these.
+        np.bincount(np.zeros((0,) * positions.ndim, positions.dtype), minlength=minlength)
+        positions = positions.astype(np.intp)
+        length = counted(np.maximum(np.max(positions, initial=-1) + 1, minlength))
+    totals: Array = binning.bincount(
+        cell_of(np.ones(positions.shape) if weights is None else weights), positions, length=length
+    )
+    return totals.astype(np.intp) if weights is None else totals
 
 
 @implements(np.interp)

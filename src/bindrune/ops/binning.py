@@ -68,6 +68,8 @@ def _bincount(weights: Any, positions: Any, *, length: int) -> Any:
 def _batch_bincount(op: Op, size: int, values: Sequence[Any], batched: Sequence[bool], params: dict[str, Any]) -> Any:
     """The bins of all lanes side by side."""
     length = params["length"]
+    if not isinstance(length, int):
+        return NotImplemented
     weights, positions = values
     positions = positions + length * np.arange(size).reshape(size, 1)
     weights = np.ravel(np.broadcast_to(weights, np.shape(positions)))

@@ -16,7 +16,7 @@ from ..core.array import Array
 from ..core.operation import Op, operation, row
 from .scalars import as_python
 
-__all__ = ["distinct_positions", "nonzero_positions"]
+__all__ = ["counted", "distinct_positions", "nonzero_positions"]
 
 
 def _of_length(found: Any, count: int) -> Any:
@@ -46,16 +46,21 @@ _nonzero = _chosen("nonzero", np.flatnonzero)
 _distinct = _chosen("distinct", lambda x: np.unique(x, return_index=True)[1])
 
 
-def _counted(x: Array, operations: tuple[Op, Op]) -> Array:
+def counted(count: Array) -> Any:
+    """A number that the program computes as the length of an array."""
+    number = as_python(count, int).read()
+    return number._handler.length(number)
+
+
+def _placed(x: Array, operations: tuple[Op, Op]) -> Array:
     count, place = operations
-    number = as_python(count(x), int).read()
-    found: Array = place(x, count=number._handler.length(number))
+    found: Array = place(x, count=counted(count(x)))
     return found
 
 
 def nonzero_positions(x: Array) -> tuple[Array, ...]:
     """`np.nonzero` of an array that only the running program has."""
-    flat = _counted(x, _nonzero)
+    flat = _placed(x, _nonzero)
     found: list[Array] = []
     for axis, length in enumerate(x.shape):
         place = flat // math.prod(x.shape[axis + 1 :]) if axis < len(x.shape) - 1 else flat
@@ -65,4 +70,4 @@ def nonzero_positions(x: Array) -> tuple[Array, ...]:
 
 def distinct_positions(x: Array) -> Array:
     """The first positions of the elements of `np.unique`, in the flattened array."""
-    return _counted(x, _distinct)
+    return _placed(x, _distinct)

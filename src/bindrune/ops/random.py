@@ -19,10 +19,12 @@ from scipy import special
 from ..core.operation import Row, operation, row
 from .lanes import aligned
 
-__all__ = ["child", "encipher", "fraction", "narrowed", "normal", "random_bits"]
+__all__ = ["PARITY", "ROTATIONS", "ROUNDS", "child", "encipher", "fraction", "narrowed", "normal", "random_bits"]
 
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = np.uint32(0x1BD11BDA)
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+PARITY = np.uint32(0x1BD11BDA)
+ROUNDS = 5
+"""How often the key is added, each time after four rotations."""
 
 # The words that stay in the first cache from round to round.
 _BLOCK = 8192
@@ -50,13 +52,13 @@ def _halves(words: Any) -> tuple[Any, Any]:
 
 def _encipher_block(keys: Any, counters: Any, out: Any) -> None:
     first, second = _halves(keys)
-    schedule = (first, second, first ^ second ^ _PARITY)
+    schedule = (first, second, first ^ second ^ PARITY)
     a, b = _halves(counters)
     a += first
     b += second
     turned = np.empty_like(b)
-    for step in range(5):
-        for rotation in _ROTATIONS[step % 2]:
+    for step in range(ROUNDS):
+        for rotation in ROTATIONS[step % 2]:
             a += b
             np.left_shift(b, rotation, out=turned)
             b >>= 32 - rotation

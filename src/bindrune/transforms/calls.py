@@ -335,7 +335,7 @@ def argument_name(function: Any, key: int | str) -> str:
     """How a message calls an argument: its name where there is one."""
     if isinstance(key, str):
         return key
-    code = getattr(function, "__code__", None)
+    code = getattr(inspect.unwrap(function, stop=lambda f: hasattr(f, "__signature__")), "__code__", None)
     if code is not None and key < code.co_argcount:
         return str(code.co_varnames[key])
     try:

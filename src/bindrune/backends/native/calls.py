@@ -10,6 +10,7 @@ import numpy as np
 from .instructions import constant, memory_type, register_type
 from .loops import Affine, HostCall, LibraryCall
 from .machine import MATRICES
+from .numpy_functions import ALGORITHMS, Loop, loops, sorting_function
 from .views import View
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ def call_host(f: Function, s: HostCall) -> None:
 
 def call_library(f: Function, s: LibraryCall) -> None:
     """Call a library."""
-    _ROUTINES[s.name](f, s)
+    if s.name in loops:
+        _loop(f, s, loops[s.name])
+    else:
+        _ROUTINES[s.name](f, s)
 
 
 def _call(f: Function, routine: str, dtype: np.dtype[Any], arguments: Sequence[str]) -> None:
@@ -134,9 +138,52 @@ def _potrf(f: Function, s: LibraryCall) -> None:
     _call(f, "potrf", a.dtype, [upper, _integer(f, a.shape[0]), _first(f, a), _leading(f, a), _first(f, s.result)])
 
 
+def _sorting(name: str, kind: str) -> Callable[[Function, LibraryCall], None]:
+    """Sort contiguous elements where they lie, or positions by the elements there."""
+
+    def write(f: Function, s: LibraryCall) -> None:
+        symbol = sorting_function(name, kind, s.operands[0].dtype)
+        given = [*(f"ptr {_first(f, view)}" for view in s.operands), f"i64 {f.sum(s.operands[0].shape[0])}", "ptr null"]
+        types = ", ".join(x.split()[0] for x in given)
+        f.w.declarations.setdefault(str(symbol), f"declare i32 @{symbol}({types})")
+        failed = f.w.value(f"call i32 @{symbol}({', '.join(given)})")
+        f.w.do(f"store i32 {failed}, ptr {_first(f, s.result)}")
+
+    return write
+
+
+def _loop(f: Function, s: LibraryCall, loop: Loop) -> None:
+    """The loop of a ufunc, once: it is told the lengths that its signature names, and all strides in bytes."""
+    views = (*s.operands, s.result)
+    lengths: dict[str, Affine] = {}
+    for view, names in zip(views, loop.lengths, strict=True):
+        lengths.update(zip(names, view.shape, strict=True))
+    steps = ["0"] * len(views)
+    for view in views:
+        steps += [f.times(n, str(view.dtype.itemsize)) for n in _strides(f, view)]
+    addresses = _row(f, "ptr", [_first(f, view) for view in views])
+    counts = _row(f, "i64", ["1", *map(f.sum, lengths.values())])
+    data = "null"
+    if loop.data is not None:
+        data = f"@{loop.data}"
+        f.w.declarations.setdefault(loop.data, f"{data} = external global i8")
+    f.w.declarations.setdefault(loop.symbol, f"declare void @{loop.symbol}(ptr, ptr, ptr, ptr)")
+    f.w.do(f"call void @{loop.symbol}(ptr {addresses}, ptr {counts}, ptr {_row(f, 'i64', steps)}, ptr {data})")
+
+
+def _row(f: Function, kind: str, numbers: Sequence[str]) -> str:
+    """Numbers side by side in memory."""
+    name = f"%row{f.w.fresh()}"
+    f.entry.append(f"  {name} = alloca [{len(numbers)} x {kind}], align 16")
+    for i, x in enumerate(numbers):
+        f.w.do(f"store {kind} {x}, ptr {f.w.value(f'getelementptr {kind}, ptr {name}, i64 {i}')}")
+    return name
+
+
 _ROUTINES: dict[str, Callable[[Function, LibraryCall], None]] = {
     "gemm": _gemm(adds=False), "gemm_add": _gemm(adds=True), "gesv": _gesv, "getrf": _getrf, "potrf": _potrf,
     "trsm_lower": _trsm(lower=True), "trsm_upper": _trsm(lower=False),
+    **{f"{name}.{kind}": _sorting(name, kind) for name in ("sort", "argsort") for kind in ALGORITHMS},
 }  # fmt: skip
 """By the name of a library call what writes it."""
 

@@ -83,7 +83,7 @@ def _lent(low: Lowering, given: Sequence[Location], values: Sequence[Value], aga
     ]
 
 
-@rule("call")
+@rule("call", "ruled")
 def _call(low: Lowering, node: Node, operands: list[Location]) -> list[Location]:
     graph = node.params["graph"]
     operands = _lent(low, operands, node.operands, again=False)

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...graph.graph import PYTHON, Value
-from .instructions import arithmetic, available
+from .instructions import arithmetic, available, enter_function
 from .loops import INTEGER, Affine, Apply, Const, Expression, Variable, affine
+from .numpy_functions import special_function
 
 __all__ = ["Meaning", "apply", "convert", "meaning"]
 
@@ -101,7 +102,7 @@ def _of_numpy(name: str, operands: Sequence[tuple[np.dtype[Any], bool]]) -> Mean
     if name in _OF_SPECIAL:
         dtype = operands[0][0]
         return Meaning(name.removeprefix("special."), (dtype,), dtype) if dtype.kind == "f" else None
-    ufunc = getattr(np, name, None)
+    ufunc = getattr(_special() if name.startswith(_SPECIAL) else np, name.removeprefix(_SPECIAL), None)
     if not isinstance(ufunc, np.ufunc):
         return None
     types = [_PYTHON_TYPES[d.kind] if weak else d for d, weak in operands]
@@ -112,7 +113,21 @@ def _of_numpy(name: str, operands: Sequence[tuple[np.dtype[Any], bool]]) -> Mean
         return None
     if target == BOOL and name == "subtract":
         return None
+    if name.startswith(_SPECIAL):
+        symbol = special_function(name.removeprefix(_SPECIAL), ufunc.nin)
+        if symbol is None or any(d != DOUBLE for d in (*sources, target)):
+            return None
+        enter_function(name, symbol)
     return Meaning(name, tuple(sources), target)
+
+
+_SPECIAL = "special."
+
+
+def _special() -> Any:
+    from scipy import special
+
+    return special
 
 
 # ------------------------------------------------------------------------------------------------ expressions

@@ -27,11 +27,11 @@ from .loops import (
     Store,
     affine,
 )
-from .lower import Location, Lowering, broadcast_lengths, convert, rule
+from .lower import Location, Lowering, broadcast_lengths, convert, left_to_the_host, rule
 from .shaping import BOOL
 from .views import ZERO, Place, View, along, broadcast
 
-__all__: list[str] = []
+__all__ = ["linear", "select"]
 
 
 class _UnknownIndexError(Exception):
@@ -143,10 +143,10 @@ def _span(low: Lowering, node: Node, s: slice, length: Affine, result: Any) -> t
     # Where the bounds are in order the length is a difference; where they may not be, the program is not the one
     # that was staged.
     for x in (start, length - start, stop, length - stop, stop - start):
-        low.require(x, node, _another_length, x)
+        low.require(x, node, left_to_the_host, x)
     found = stop - start
     if count is not None and count != found:
-        low.check(Apply("equal", (count, found), BOOL), node, _another_length, found)
+        low.check(Apply("equal", (count, found), BOOL), node, left_to_the_host, found)
         found = count
     return start, found, 1
 
@@ -155,10 +155,6 @@ def _end(low: Lowering, bound: Any, length: Affine) -> Affine:
     if isinstance(bound, int):
         return affine(bound) if bound >= 0 else length + bound
     return low.length(bound)
-
-
-def _another_length(found: Any) -> None:
-    """The host performs the whole program when nothing is raised."""
 
 
 # ------------------------------------------------------------------------------------------------- index arrays
@@ -385,6 +381,14 @@ def _scatter(low: Lowering, node: Node, operands: list[Location], adds: bool) ->
     return target
 
 
+def linear(index: Sequence[Affine], shape: Sequence[Affine]) -> Affine:
+    """Which element of all an index is; only the first length may be unknown."""
+    found = ZERO
+    for i, n in zip(index, shape, strict=True):
+        found = found * (n.known or 0) + i
+    return found
+
+
 @rule("last_writes")
 def _last_writes(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """Which elements of a selection are the last at their places: each place remembers who came there last."""
@@ -398,15 +402,9 @@ def _last_writes(low: Lowering, node: Node, operands: list[Location]) -> Any:
     chosen.check()
     made = low.array(BOOL, chosen.shape)
 
-    def number(index: Sequence[Affine]) -> Affine:
-        found = ZERO
-        for i, n in zip(index, chosen.shape, strict=True):
-            found = found * (n.known or 0) + i
-        return found
-
     with low.nest(chosen.shape, ordered=True) as index:
-        low.do(Store(visitors.buffer, visitors.at(chosen.at(index)), number(index)))
+        low.do(Store(visitors.buffer, visitors.at(chosen.at(index)), linear(index, chosen.shape)))
     with low.nest(chosen.shape) as index:
         last = visitors.load(chosen.at(index))
-        low.do(Store(made.buffer, made.at(index), Apply("equal", (last, number(index)), BOOL)))
+        low.do(Store(made.buffer, made.at(index), Apply("equal", (last, linear(index, chosen.shape)), BOOL)))
     return made

@@ -15,7 +15,9 @@ import numpy as np
 
 from .machine import scalar_alias, vector_variants
 
-__all__ = ["LIBRARY", "Writer", "available", "cast", "constant", "instruct", "memory_type", "register_type"]
+__all__ = [
+    "LIBRARY", "Writer", "available", "cast", "constant", "enter_function", "instruct", "memory_type", "register_type",
+]  # fmt: skip
 
 _FLOATS = {4: "float", 8: "double"}
 _SUFFIX = {4: "f32", 8: "f64"}
@@ -492,6 +494,15 @@ def _of_library(name: str) -> Entry:
 
 for _name, _of in LIBRARY.items():
     _entries[_name] = ("f", _of_library(_of))
+
+
+def enter_function(name: str, symbol: str) -> None:
+    """Let an operation on numbers in double precision be a call of a function, which is given a zero after them."""
+
+    def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+        return w.call(symbol, "double", [*(("double", v) for v in x), ("i32", "0")])
+
+    _entries[name] = ("f", entry)
 
 
 def _scaled(factor: float) -> Entry:

@@ -33,7 +33,7 @@ _TOGETHER = 4
 _SHORT = 8
 """Loops of fewer steps are left alone."""
 
-_LARGEST = 12
+_LARGEST = 24
 """The most statements of a body that is written so often."""
 
 
@@ -66,16 +66,16 @@ def _jammed(block: list[Statement], scopes: dict[Storage, set[int]]) -> list[Sta
 
 
 def _is_worth_it(outer: For, scopes: dict[Storage, set[int]]) -> bool:
-    if outer.ordered or not _is_long(outer) or len(outer.body) > _LARGEST:
+    if outer.ordered or not _is_long(outer):
         return False
     inner = [s for s in outer.body if isinstance(s, For)]
     if any(v is outer.variable for loop in inner for v, _ in loop.extent.terms):
         return False
     straight = [s for s in outer.body if not isinstance(s, For)] + [s for loop in inner for s in loop.body]
-    if len(straight) > 2 * _LARGEST or not all(isinstance(s, (Let, Store, Accumulate)) for s in straight):
+    if len(straight) > _LARGEST or not all(isinstance(s, (Let, Store, Accumulate)) for s in straight):
         return False
     touched = {buffer.storage for s in straight for buffer, _, _ in accesses(s)}
-    if any(storage.shape and id(outer) in scopes[storage] and storage.start is None for storage in touched):
+    if any(storage.shape and storage.role == "temporary" and id(outer) in scopes[storage] for storage in touched):
         return False
     counted = {outer.variable, *(s.variable for s in straight if isinstance(s, Let))}
     if any(v in counted for storage in touched if storage.start is not None for v, _ in storage.start.terms):

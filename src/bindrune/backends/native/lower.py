@@ -59,6 +59,7 @@ __all__ = [
     "as_given",
     "broadcast_lengths",
     "convert",
+    "left_to_the_host",
     "rule",
     "rules",
 ]
@@ -250,12 +251,17 @@ class Lowering:
             location.storage.viewers.pop((id(self.places), value), None)
 
     def move_out(self, storage: Storage) -> bool:
-        """Let what is needed of a storage lie elsewhere, where that is less than the storage; whether it was done."""
+        """Let what is needed of a storage lie elsewhere, where that is less than the storage; whether it was done.
+
+        Parts of a length known only at run time are taken to be less: the step that reads them has as much to do
+        anyway, and not with the rest.
+        """
         views = [container[key] for (_, key), container in storage.viewers.items()]
-        if storage.pins or storage.size is None:
+        if storage.pins:
             return False
-        sizes = [_size(view.shape) for view in views]
-        if any(n is None for n in sizes) or sum(n or 0 for n in sizes) >= storage.size:
+        parts = [v for v in views if v.injective and v.partial and any(n.known is None for n in v.shape)]
+        sizes = [_size(view.shape) for view in views if view not in parts]
+        if sizes and (storage.size is None or None in sizes or sum(n or 0 for n in sizes) >= storage.size):
             return False
         for (owner, key), container in list(storage.viewers.items()):
             fresh = container[key] = self.fresh(container[key])
@@ -546,6 +552,10 @@ def broadcast_lengths(shapes: Sequence[tuple[Affine, ...]]) -> tuple[Affine, ...
         unknown = [n for n in lengths if n.known is None]
         found.append(known[0] if known else unknown[0] if unknown else affine(1))
     return tuple(found[::-1])
+
+
+def left_to_the_host(*values: Any) -> None:
+    """The host performs the whole program when nothing is raised."""
 
 
 def as_given(numbers: Sequence[Any], values: Sequence[Value]) -> list[Any]:

@@ -7,15 +7,20 @@ import operator
 
 from ...graph.graph import Graph
 from . import (  # noqa: F401  (they enter their rules)
+    ciphers,
     composed,
     control,
+    decompositions,
     indexing,
     products,
     reductions,
     shaping,
+    sorting,
     stacks,
     systems,
+    tables,
 )
+from .deferring import deferred
 from .fusion import fuse
 from .jamming import jam
 from .loops import Program
@@ -30,7 +35,7 @@ __all__ = ["lower"]
 
 def lower(graph: Graph, libraries: bool = True) -> Program:
     """The loop program of a graph; it calls libraries for what they do better, if there are any."""
-    graph = regrouped(graph)
+    graph = regrouped(deferred(graph) if libraries else graph)
     lowering = Lowering(graph.name, libraries)
     lowering.known_stack = stacks.stack_of
     lowering.stack_at = functools.partial(stacks.Top, owned=False)

@@ -9,7 +9,7 @@ from ...ops.products import explicit
 from .contractions import contracted
 from .loops import Accumulate, Affine, Apply, Buffer, Const, Load, Storage, Store
 from .lower import Location, Lowering, convert, rule
-from .views import ZERO
+from .views import ZERO, View
 
 __all__: list[str] = []
 
@@ -37,6 +37,12 @@ def _subscripts(name: str, n: int, m: int) -> str:
     place = m - 1 if name == "inner" else max(m - 2, 0)
     b = b[:place] + a[-1] + b[place + 1 :]
     return f"{a},{b}->{a[:-1]}{b[:place]}{b[place + 1 :]}"
+
+
+def _along_memory(view: View, labels: str) -> str | None:
+    """The label whose axis goes along memory, if it is one of the view's."""
+    moving = [labels[axis] for axis, step in view.places[-1][1] if step == 1] if view.places else []
+    return moving[0] if len(moving) == 1 else None
 
 
 @rule("matmul", "dot", "inner", "vdot", "vecdot", "matvec", "vecmat", "einsum")
@@ -73,7 +79,8 @@ def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
             found = factor if found is None else Apply("multiply", (found, factor), dtype)
         return found
 
-    if not output or all(not names or names[-1] in summed for names in labels):
+    along = [_along_memory(view, names) for view, names in zip(views, labels, strict=True)]
+    if not output or all(label is None or label in summed for label in along):
         with low.nest(made.shape) as outer:
             cell = Buffer(Storage(dtype, (), "temporary"), ())
             low.do(Store(cell, (), zero))

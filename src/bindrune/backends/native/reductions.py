@@ -1,4 +1,4 @@
-"""Lowering of reductions and running results.
+"""Lowering of reductions, running results and convolutions.
 
 Where the innermost axis in memory is reduced, each result is accumulated in a register, row by row.  Where it is kept,
 the results are accumulated in memory, side by side.  Sums and products may be reordered within an axis, as NumPy does
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import Node
-from .loops import Accumulate, Affine, Apply, Buffer, Const, Expression, Load, Storage, Store, affine
-from .lower import Location, Lowering, convert, rule
+from .loops import INTEGER, Accumulate, Affine, Apply, Buffer, Const, Expression, Load, Storage, Store, affine
+from .lower import Location, Lowering, broadcast_lengths, convert, rule
 from .neutral import neutral
 from .shaping import BOOL
-from .views import ZERO, View, broadcast
+from .views import ZERO, View, along, broadcast
 
 __all__ = ["accumulated", "kept"]
 
@@ -177,3 +177,59 @@ def _running(low: Lowering, node: Node, operands: list[Location]) -> Any:
             low.do(Store(cell, (), new))
             low.do(Store(made.buffer, made.at(at), new))
     return made
+
+
+@rule("recurrence")
+def _recurrence(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    """Each result is a multiple of the one before it, or after it, and something more; the first is that alone."""
+    dtype, backwards = node.results[0].dtype, node.params["reverse"]
+    if dtype.kind != "f" or dtype.itemsize < 4 or not _arithmetic(operands):
+        return NotImplemented
+    shape = broadcast_lengths([low.shape(x) for x in operands])
+    factors, terms = (broadcast(low.view(x), shape) for x in operands)
+    made, n = low.array(dtype, shape), shape[-1]
+    with low.nest(shape[:-1]) as index:
+        cell = Buffer(Storage(dtype, (), "temporary"), ())
+        low.do(Store(cell, (), Const(dtype.type(0), dtype)))
+        with low.nest((n,), ordered=True) as (i,):
+            at = n - 1 - i if backwards else i
+            of = affine(low.let(Apply("minimum", (at + 1, n - 1), INTEGER))) if backwards else at
+            multiple = Apply("multiply", (convert(factors.load((*index, of)), dtype), Load(cell, ())), dtype)
+            term = low.let(convert(terms.load((*index, at)), dtype))
+            first = Apply("equal", (i, ZERO), BOOL)
+            found = low.let(Apply("where", (first, term, Apply("add", (multiple, term), dtype)), dtype))
+            low.do(Store(cell, (), found))
+            low.do(Store(made.buffer, made.at((*index, at)), found))
+    return made
+
+
+@rule("convolve")
+def _convolve(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    """Sums of products along the last axis, one operand turned round; zeros beside the other for all that overlap."""
+    dtype = node.results[0].dtype
+    a, v = (low.view(x) for x in operands)
+    m = v.shape[-1].known
+    if dtype.kind not in "iuf" or dtype.str[1:] == "f2" or not _arithmetic(operands) or not m or not a.shape[-1].known:
+        return NotImplemented
+    lead = broadcast_lengths([a.shape[:-1], v.shape[:-1]]) if len(a.shape) + len(v.shape) > 2 else ()
+    a, v = (broadcast(x, (*lead, x.shape[-1])) for x in (a, v))
+    zero = Const(dtype.type(0), dtype)
+    if node.params["mode"] == "full":
+        padded = low.array(dtype, (*lead, a.shape[-1] + 2 * (m - 1)))
+        low.copy(padded, zero)
+        low.copy(padded.seen([*map(along, range(len(lead))), along(len(lead), affine(m - 1))], a.shape), a)
+        a = padded
+    made = low.array(dtype, (*lead, a.shape[-1] - (m - 1)))
+    with low.nest(made.shape) as index:
+        cell = Buffer(Storage(dtype, (), "temporary"), ())
+        low.do(Store(cell, (), zero))
+        with low.nest((affine(m),)) as (j,):
+            factors = a.load((*index[:-1], index[-1] + j)), v.load((*index[:-1], affine(m - 1) - j))
+            product = Apply("multiply", tuple(convert(x, dtype) for x in factors), dtype)
+            low.do(Accumulate("add", cell, (), product))
+        low.do(Store(made.buffer, made.at(index), Load(cell, ())))
+    return made
+
+
+def _arithmetic(operands: Sequence[Location]) -> bool:
+    return all(x.dtype.kind in "biuf" and x.dtype.str[1:] != "f2" for x in operands)

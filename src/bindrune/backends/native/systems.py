@@ -12,7 +12,7 @@ import numpy as np
 
 from ...graph.graph import Node
 from .loops import INTEGER, Affine, Apply, Buffer, Const, Expression, If, LibraryCall, Load, Storage, Store, affine
-from .lower import Location, Lowering, convert, rule
+from .lower import Location, Lowering, convert, left_to_the_host, rule
 from .matrices import (
     PIVOT,
     Factors,
@@ -44,10 +44,6 @@ def _raise(message: str) -> Callable[..., Any]:
 
 _SINGULAR = _raise("Singular matrix")
 _NOT_DEFINITE = _raise("Matrix is not positive definite")
-
-
-def _left_to_the_host(*values: Any) -> None:
-    """The host performs the whole program when nothing is raised."""
 
 
 # ------------------------------------------------------------------------------------------- systems and inverses
@@ -220,7 +216,7 @@ def _cofactors(low: Lowering, node: Node, operands: list[Location]) -> Any:
                 store_column(low, made, at, affine(k), [_cofactor(low, rows, row, k) for row in range(n)])
         return made
     if n is not None:
-        refusal = Refusal(low, node, _left_to_the_host)
+        refusal = Refusal(low, node, left_to_the_host)
         with each(low, a) as at:
             factors = Factors(low, a.elements(low, at, n))
             refusal.note(factors.singular)
@@ -237,7 +233,7 @@ def _cofactors(low: Lowering, node: Node, operands: list[Location]) -> Any:
         with low.nest(room.shape) as (i, j):
             low.do(Store(room.buffer, room.at((i, j)), unit(i, j, dtype)))
         library.solve(at, room)
-        low.check(library.fine, node, _left_to_the_host)
+        low.check(library.fine, node, left_to_the_host)
         determinant = low.let(_of_logarithm(*library.determinant()))
         # The room's rows are the inverse's columns.
         with low.nest(room.shape) as (i, j):

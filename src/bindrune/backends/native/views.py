@@ -103,6 +103,18 @@ class View:
         shown = {axis for _, steps in self.places for axis, step in steps if step and len(steps) == 1}
         return all(n.known == 1 or axis in shown for axis, n in enumerate(self.shape))
 
+    @property
+    def partial(self) -> bool:
+        """Whether it seems to leave out elements of its buffer: lengths that are written differently may be equal."""
+        free = set(range(len(self.shape)))
+        for (_, steps), length in zip(self.places, self.buffer.shape, strict=True):
+            axis = next((axis for axis, _ in steps if axis in free and self.shape[axis] == length), None)
+            if axis is not None:
+                free.remove(axis)
+            elif length.known != 1:
+                return True
+        return False
+
     def __repr__(self) -> str:
         places = ", ".join(
             f"{start}{''.join(f' + {step}*axis{axis}' for axis, step in steps)}" for start, steps in self.places
