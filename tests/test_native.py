@@ -290,6 +290,53 @@ def test_second_derivatives_and_lanes_of_loops() -> None:
     agree(trace(lambda v: [br.vmap(br.grad(f))(v[0])], [Type((3, 8), FLOAT)]), [lanes], 64)
 
 
+# ------------------------------------------------------------------------------------------ numbers left to the host
+
+
+def _written(x: Any, d: Any) -> Any:
+    y = d.copy()
+    y[1:3] = x[:2]
+    y[0] = x[3]
+    np.add.at(y, np.array([0, 0]), x[:2])
+    return y
+
+
+def _counted(x: Any, d: Any) -> Any:
+    s = 0.0
+    for i in range(len(x)):
+        if x[i]:
+            s += 1.0
+        while x[i] > s:
+            s += 1.0
+    return s
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble])
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, d: np.where(x, d, -d),
+        lambda x, d: np.where(d > 1, x, d),
+        lambda x, d: np.concatenate([x, d]),
+        lambda x, d: np.stack([d, x]),
+        lambda x, d: 1.0 if x[1] else 2.0,
+        lambda x, d: d[: int(x[2])],
+        lambda x, d: float(x[1]) * 2 + int(x[2]),
+        lambda x, d: (x.astype(bool), x.astype(np.int8), d.astype(x.dtype), np.array(3, np.uint8).astype(x.dtype)),
+        lambda x, d: (np.sum(x), np.max(x), np.argmax(x), np.cumsum(x), np.any(x), np.all(x), x @ x, np.mean(x)),
+        _written,
+        _counted,
+    ],
+)
+def test_numbers_without_instructions(f: Any, dtype: Any) -> None:
+    x, d = np.array([0, 1, 2, 3], dtype), np.arange(4.0)
+    compiled = br.jit(f, backend="native")
+    for found, expected in zip(*(r if isinstance(r, tuple) else (r,) for r in (compiled(x, d), f(x, d))), strict=True):
+        assert np.asarray(found).dtype == np.asarray(expected).dtype
+        np.testing.assert_array_equal(found, expected)
+    assert not compiled.stats().eager
+
+
 # ---------------------------------------------------------------------------------------------------------- threads
 
 

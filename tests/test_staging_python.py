@@ -909,6 +909,24 @@ def test_for_else_after_a_return():
     check(f, (NUMBERS,), (np.abs(NUMBERS) * 10,))
 
 
+def test_a_loop_that_may_not_run_after_a_return():
+    def f(x, y, n):
+        s = t = y
+        for _ in range(n):
+            if x[0] > 5:
+                return x[1]
+        while x[1] > 5 and n < 20:
+            n, s = n + 7, x[2]
+        for i in range(n):
+            while x[2] > 5:
+                t = i * x[0]
+                x[2] -= 1
+        return s + 10 * t
+
+    plain = np.array([1.0, 2.0, 3.0])
+    check(f, *((plain + 6 * e, 0.8, n) for e in (0, np.eye(3)[0], np.eye(3)[1], np.eye(3)[2]) for n in (5, 1, 0)))
+
+
 def printed(f, *arguments, capsys):
     f(*arguments)
     return capsys.readouterr().out

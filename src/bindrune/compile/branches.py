@@ -185,8 +185,7 @@ class Branches(Trials):
                 for v, other, trial, has_returned in zip(values, values[::-1], sides[::-1], moot, strict=True)
             ]
             if any(v is NOTHING for v in values):
-                if isinstance(place, Variable) and any(place.name in unbound for unbound in self.forgotten):
-                    raise Read(place.name)
+                self._reveal(place)
                 raise Unstageable(f"{place.text} has a value on one side of the branch only", "Give it one before")
             (a, structure), (b, other) = (leaves_of(v, place) for v in values)
             if structure != other:

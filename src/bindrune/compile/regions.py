@@ -310,6 +310,8 @@ class RegionStager(Branches):
         own = len(given)
         for place, carry in carried.items():
             before = place.get()
+            if before is NOTHING and not place.internal:
+                self._reveal(place)
             leaves = [blank(t) for t in carry.types] if before is NOTHING else leaves_of(before, place)[0]
             if len(leaves) != len(carry.types) or not all(map(_is_of_shape, leaves, carry.types)):
                 leaves = [blank(t) for t in carry.types]

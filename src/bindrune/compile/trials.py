@@ -16,7 +16,7 @@ from ..graph.graph import Type
 from ..lift.session import Session
 from .aliases import Sharing
 from .carries import Carry
-from .places import Content, Place
+from .places import Content, Place, Variable
 from .recursion import Recursions, Unknown
 from .staging import Staging
 from .world import World
@@ -134,6 +134,11 @@ class Trials:
             stage.end()
             return self.try_(world, run, carried, forgotten, temporary, leading, may_raise)
         return trial
+
+    def _reveal(self, place: Place) -> None:
+        """Where nothing is in a place: begin again with what is there, if a body around was tried without it."""
+        if isinstance(place, Variable) and any(place.name in unbound for unbound in self.forgotten):
+            raise Read(place.name)
 
     def _world(self, names: Sequence[str], *functions: Any) -> World:
         return World(names, functions, self._met())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import Node
+from .instructions import arithmetic
 from .loops import INTEGER, Affine, Apply, Const, Expression, affine
 from .lower import Location, Lowering, convert, rule
 from .neutral import neutral
@@ -76,7 +77,7 @@ def _attained(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """Which elements attain an extreme, and how many do in each group."""
     x, y, *rest = operands
     where, initial = (*rest, None, None)[:2]
-    if x.dtype != y.dtype or x.dtype.kind not in "biuf" or x.dtype.str[1:] == "f2" or not isinstance(x, View):
+    if x.dtype != y.dtype or not arithmetic(x.dtype) or not isinstance(x, View):
         return NotImplemented
     if where is not None and (where.dtype.kind != "b" or len(low.shape(where)) > len(x.shape)):
         return NotImplemented
@@ -102,7 +103,7 @@ def _attained(low: Lowering, node: Node, operands: list[Location]) -> Any:
 def _deal(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """Each group's share to all who are chosen in it, and zero to the others."""
     dtype = node.results[0].dtype
-    if dtype.kind not in "biuf" or dtype.str[1:] == "f2" or operands[1].dtype.kind != "b":
+    if not arithmetic(dtype) or operands[1].dtype.kind != "b":
         return NotImplemented
     return low.map(lambda share, c: Apply("where", (c, share, _number(0, dtype)), dtype), operands, dtype)
 
@@ -111,7 +112,7 @@ def _deal(low: Lowering, node: Node, operands: list[Location]) -> Any:
 def _position(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """The first position of an extreme, or of a NaN."""
     (x,) = operands
-    if not isinstance(x, View) or x.dtype.kind not in "biuf" or x.dtype.str[1:] == "f2":
+    if not isinstance(x, View) or not arithmetic(x.dtype):
         return NotImplemented
     axes = _axes(node, x)
     lengths = [x.shape[i].known for i in axes]
@@ -147,7 +148,7 @@ def _var(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """The mean of squared distances from the mean."""
     x = low.view(operands[0])
     dtype = node.results[0].dtype
-    if len(operands) > 1 or x.dtype.kind not in "biuf" or (not _floats(x) and x.dtype.kind == "f") or dtype.kind != "f":
+    if len(operands) > 1 or not arithmetic(x.dtype) or (not _floats(x) and x.dtype.kind == "f") or dtype.kind != "f":
         return NotImplemented
     axes = _axes(node, x)
     lengths = [x.shape[i].known for i in axes]

@@ -16,6 +16,7 @@ from ...compile.effects import AssumptionFailed, GuardFailed, NanFound, filled
 from ...core.stack import STACK
 from ...graph.dims import Dim
 from ...graph.graph import Graph, Literal, Node, Value
+from .instructions import arithmetic
 from .loops import (
     INTEGER,
     Affine,
@@ -319,7 +320,7 @@ def _joined(
 def _guard(low: Lowering, node: Node, operands: list[Location]) -> Any:
     (x,) = operands
     expected = node.params["expected"]
-    if isinstance(expected, np.ndarray) or (isinstance(x, View) and x.shape) or x.dtype.kind not in "biuf":
+    if isinstance(expected, np.ndarray) or (isinstance(x, View) and x.shape) or not arithmetic(x.dtype):
         return NotImplemented
     number = low.number(x)
 
@@ -359,7 +360,7 @@ def _finite(low: Lowering, node: Node, operands: list[Location]) -> Any:
 
 @rule("check")
 def _check(low: Lowering, node: Node, operands: list[Location]) -> Any:
-    if any(x.dtype.kind not in "biuf" or (isinstance(x, View) and x.shape) for x in operands):
+    if any(not arithmetic(x.dtype) or (isinstance(x, View) and x.shape) for x in operands):
         return NotImplemented
     condition, *shown = map(low.number, operands)
 

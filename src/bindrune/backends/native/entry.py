@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +22,7 @@ import numpy as np
 
 from ...graph.graph import ARRAY, NUMBER, Type
 from .integers import LIMIT
-from .machine import Code, compile_text, define_symbol
+from .machine import Code, alone, compile_text, define_symbol
 
 __all__ = ["CONTEXT_WORDS", "bound_entry", "is_plain", "table_of", "workspace_of"]
 
@@ -104,8 +103,7 @@ def bound_entry(executable: object, table: np.ndarray[Any, Any]) -> Any:
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype = ctypes.py_object
     make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    with _one_thread:
-        definition, _ = _entry()
+    definition, _ = _entry()
     return make(ctypes.addressof(definition), (executable, table), None)
 
 
@@ -121,9 +119,9 @@ class _Definition(ctypes.Structure):
 
 
 _ONE_ARGUMENT = 0x8
-_one_thread = threading.Lock()
 
 
+@alone
 @functools.cache
 def _entry() -> tuple[_Definition, Code]:
     _address_symbols()
@@ -159,7 +157,7 @@ _OBJECTS = {"tuple": tuple, "array": np.ndarray, "true": True, "none": None}
 
 def _address_symbols() -> None:
     """Let machine code reach CPython's and NumPy's C interfaces."""
-    capsule = np._core._multiarray_umath._ARRAY_API  # type: ignore[attr-defined]
+    capsule = np._core._multiarray_umath._ARRAY_API
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     table = ctypes.cast(get(capsule, None), ctypes.POINTER(ctypes.c_void_p))
@@ -344,6 +342,11 @@ make:
   %bytes.at = getelementptr i64, ptr %table, i64 {_BYTES}
   %bytes = load i64, ptr %bytes.at
   %made = call ptr @calloc(i64 %bytes, i64 1)
+  %failed = icmp eq ptr %made, null
+  br i1 %failed, label %nothing, label %fill
+nothing:
+  ret ptr null
+fill:
   %address = ptrtoint ptr %made to i64
   %after = add i64 %address, {8 * CONTEXT_WORDS + _ALIGNMENT - 1}
   %aligned = and i64 %after, {-_ALIGNMENT}
@@ -411,6 +414,7 @@ def _enter() -> _Function:
         x.do("br label %made")
         x.begin("made")
     work = x.value(f"call ptr @take_workspace(ptr {table})")
+    x.expect(x.value(f"icmp ne ptr {work}, null"), "small")
     run = x.load("ptr", table, 8 * _RUN)
     called = f"call i64 {run}(ptr {arguments}, ptr {results}, ptr {work})"
     x.do(f"br i1 {x.value(f'icmp eq i64 {x.word(table, _IS_LONG)}, 0')}, label %short, label %long")
@@ -447,6 +451,9 @@ def _enter() -> _Function:
     x.begin("full")
     _let_go(x, "full", made, "%outputs.i")
     x.do("ret ptr null")
+    x.begin("small")
+    _let_go(x, "small", made, outputs)
+    x.do("br label %other")
     x.begin("other")
     x.call("Py_IncRef", "ptr @bindrune.none")
     x.do("ret ptr @bindrune.none")

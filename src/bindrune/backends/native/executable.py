@@ -22,7 +22,7 @@ from ...graph.graph import PYTHON, STACK_TYPE, Graph, Literal, Type, Value
 from ...graph.interpreter import interpret_apart
 from .calls import HOST
 from .entry import CONTEXT_WORDS, bound_entry, is_plain, table_of, workspace_of
-from .functions import CONTEXT_TAPE, CONTEXT_VALUES, OUTSIDE
+from .functions import CONTEXT_TAPE, CONTEXT_VALUES, FULL, OUTSIDE
 from .integers import LIMIT
 from .llvm import Module
 from .loops import For, HostCall, LibraryCall, Program, Statement, While
@@ -212,6 +212,8 @@ class Executable:
             raise RuntimeError(
                 f"the machine code of {self.graph.name} leaves its buffers, which is an error of bindrune"
             )
+        if status == FULL:
+            raise MemoryError(f"there is not enough memory for {self.graph.name}")
         if status < 0:
             error = _errors.pop(context)
             if isinstance(error, _MisjudgedError):

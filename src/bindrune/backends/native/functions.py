@@ -43,13 +43,16 @@ from .splitting import is_independent
 if TYPE_CHECKING:
     from .llvm import Module
 
-__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "OUTSIDE", "REORDERED", "STEP_BY_STEP", "Function"]
+__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "FULL", "OUTSIDE", "REORDERED", "STEP_BY_STEP", "Function"]
 
 CONTEXT_TAPE = 2
 """Where in the context the address of the tape lies, and behind it the bytes it has room for."""
 
 OUTSIDE = -(1 << 32)
 """The status of a program that would have left its buffers."""
+
+FULL = -(1 << 33) - 1
+"""The status of a program for which there is not enough memory; for C its lower half is, which says the same there."""
 
 CONTEXT_VALUES = 4
 """Where in the context the values begin that the host is told."""
@@ -59,6 +62,9 @@ REORDERED = {"add": "fadd", "multiply": "fmul"}
 
 _SMALL = 1024
 """The bytes up to which a temporary array lies on the stack."""
+
+_STACK = 1 << 16
+"""The bytes of all that do: the stack of a thread is not large."""
 
 
 class Function:
@@ -74,6 +80,7 @@ class Function:
         sums: affine expressions that have been computed on the way to where we are.
         group: what is said of loads and stores in a loop whose steps are seen to be independent.
         shares: whether its loops may be shared by threads.
+        stacked: the bytes of the temporary arrays that lie on the stack.
     """
 
     def __init__(self, module: Module) -> None:
@@ -87,6 +94,7 @@ class Function:
         self.sums: dict[Affine, str] = {}
         self.packing = 0
         self.group = ""
+        self.stacked = 0
         self.shares = not module.bounded
 
     # ----------------------------------------------------------------------------------------------------- memory
@@ -142,7 +150,8 @@ class Function:
         name = f"%{storage.name}"
         if in_register(storage):
             self.entry.append(f"  {name} = alloca {register_type(storage.dtype)}")
-        elif size <= _SMALL:
+        elif size <= _SMALL and self.stacked < _STACK:
+            self.stacked += size
             self.entry.append(f"  {name} = alloca [{max(size, 1)} x i8], align 64")
         else:
             offset = self.module.memory.offset(storage)
@@ -288,7 +297,7 @@ class Function:
             size = self.times(size, self.sum(length))
         slot, capacity = self.slots[s.storage]
         size = self.times(size, str(s.storage.dtype.itemsize))
-        self.w.do(f"call ptr @grow(ptr {slot}, ptr {capacity}, i64 {size})")
+        self.found(self.w.value(f"call ptr @grow(ptr {slot}, ptr {capacity}, i64 {size})"), size)
 
     def reserve(self, s: Reserve) -> None:
         self.module.taped = True
@@ -297,11 +306,24 @@ class Function:
         enough = self.w.value(f"icmp ule i64 {bytes}, {self.w.value('load i64, ptr %capacity')}")
         self.w.do(f"br i1 {enough}, label %{stem}.done, label %{stem}.more")
         self.begin(f"{stem}.more")
-        self.w.do(f"store ptr {self.w.value(f'call ptr @extend(ptr %context, i64 {bytes})')}, ptr %tape")
+        place = self.w.value(f"call ptr @extend(ptr %context, i64 {bytes})")
+        self.found(place, bytes)
+        self.w.do(f"store ptr {place}, ptr %tape")
         at = self.w.value(f"getelementptr i64, ptr %context, i64 {CONTEXT_TAPE + 1}")
         self.w.do(f"store i64 {self.w.value(f'load i64, ptr {at}')}, ptr %capacity")
         self.w.do(f"br label %{stem}.done")
         self.begin(f"{stem}.done")
+
+    def found(self, place: str, size: str) -> None:
+        """Leave the program where there is no memory of a size."""
+        stem = self.w.fresh("memory")
+        missing = self.w.value(f"icmp eq ptr {place}, null")
+        some = self.w.value(f"icmp ne i64 {size}, 0")
+        full = self.w.value(f"and i1 {missing}, {some}")
+        self.w.do(f"br i1 {full}, label %{stem}.full, label %{stem}.found")
+        self.begin(f"{stem}.full")
+        self.fail(FULL)
+        self.begin(f"{stem}.found")
 
     def write(self, s: Store) -> None:
         self.store(s.buffer, s.index, self.value(s.value))

@@ -141,8 +141,13 @@ def _ordered(first: _Effects, second: _Effects) -> bool:
         return True
     if not first.defined.isdisjoint(second.used):
         return True
-    shared = (first.written & (second.read | second.written)) | (first.read & second.written)
+    shared = _shared(first, second)
     return bool(shared) and not _apart(first, second, shared)
+
+
+def _shared(first: _Effects, second: _Effects) -> set[Any]:
+    """The memory that two statements touch, and one of them writes."""
+    return (first.written & second.read) | (first.written & second.written) | (first.read & second.written)
 
 
 def _apart(first: _Effects, second: _Effects, shared: set[Any]) -> bool:
@@ -205,10 +210,9 @@ def _join(done: list[tuple[Statement, _Effects]], at: int) -> None:
         if isinstance(s, For) and _joinable(s, mine, last, effects):
             between = range(p + 1, at)
             if not any(_ordered(mine, done[q][1]) for q in between if q in before):
-                fused = _merge(s, last)
                 done[p : at + 1] = [
                     *(done[q] for q in between if q in before),
-                    (fused, _effects(fused)),
+                    _merge(s, mine, last),
                     *(done[q] for q in between if q not in before),
                 ]
                 _join(done, p + len(before))
@@ -222,12 +226,11 @@ def _joinable(a: For, first: _Effects, b: For, second: _Effects) -> bool:
     """Whether two loops can be, and should be, one."""
     if a.ordered or b.ordered or a.extent != b.extent or first.size + second.size > _LARGEST:
         return False
-    common = (first.read | first.written) & (second.read | second.written)
-    if not any(isinstance(m, Storage) and m.shape for m in common):
+    shared = _shared(first, second)
+    if not any(isinstance(m, Storage) and m.shape for m in shared | (first.read & second.read)):
         return False
     if not _balanced(a, b):
         return False
-    shared = (first.written & (second.read | second.written)) | (first.read & second.written)
     if not shared:
         return True
     if shared & (_called(a) | _called(b)):
@@ -301,13 +304,18 @@ def _inner_steps(block: Iterable[Statement]) -> int | None:
     return found
 
 
-def _merge(a: For, b: For) -> For:
-    """One loop for two."""
+def _merge(a: For, effects: _Effects, b: For) -> tuple[For, _Effects]:
+    """One loop for two, and what it does."""
     moved = Rewriter({b.variable: affine(a.variable)}).block(b.body)
     body = [*a.body, *moved]
     if sum(isinstance(s, For) for s in body) > 1:
         body, _ = _fused(body)
-    return For(a.variable, a.extent, body, False)
+        fused = For(a.variable, a.extent, body, False)
+        return fused, _effects(fused)
+    for s in moved:
+        effects.add(_effects(s), elements=True)
+    effects.indexed.discard(a.variable)
+    return For(a.variable, a.extent, body, False), effects
 
 
 # ------------------------------------------------------------------------------------------------------ contraction

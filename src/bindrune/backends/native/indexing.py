@@ -14,6 +14,7 @@ import numpy as np
 from ...graph.dims import Dim
 from ...graph.graph import Node, Value
 from ...ops.indexing import ARRAY, spell_out
+from .instructions import arithmetic
 from .loops import (
     INTEGER,
     Accumulate,
@@ -305,11 +306,9 @@ def _write(low: Lowering, node: Node, operands: list[Location]) -> Any:
     x, value, *numbers = operands
     template = node.params["index"]
     adds = node.op.name == "add_at"
-    if value.dtype != x.dtype and (value.dtype.kind not in "biuf" or x.dtype.kind not in "biuf"):
+    if value.dtype != x.dtype and not (arithmetic(value.dtype) and arithmetic(x.dtype)):
         return NotImplemented
-    if 2 in (value.dtype.itemsize, x.dtype.itemsize) and "f" in (value.dtype.kind, x.dtype.kind):
-        return NotImplemented
-    if adds and (x.dtype.kind not in "iuf" or value.dtype.kind not in "biuf"):
+    if adds and (x.dtype.kind == "b" or not arithmetic(x.dtype) or not arithmetic(value.dtype)):
         return NotImplemented
     if not node.operands[0].shape:
         return _write_number(low, node, operands, adds)

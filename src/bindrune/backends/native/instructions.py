@@ -16,7 +16,8 @@ import numpy as np
 from .machine import scalar_alias, vector_variants
 
 __all__ = [
-    "LIBRARY", "Writer", "available", "cast", "constant", "enter_function", "instruct", "memory_type", "register_type",
+    "LIBRARY", "Writer", "arithmetic", "available", "cast", "constant", "enter_function", "instruct", "memory_type",
+    "register_type",
 ]  # fmt: skip
 
 _FLOATS = {4: "float", 8: "double"}

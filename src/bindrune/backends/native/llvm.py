@@ -34,8 +34,10 @@ keep:
 more:
   call void @free(ptr %old)
   %new = call ptr @malloc(i64 %bytes)
+  %full = icmp eq ptr %new, null
+  %room = select i1 %full, i64 0, i64 %bytes
   store ptr %new, ptr %slot
-  store i64 %bytes, ptr %capacity
+  store i64 %room, ptr %capacity
   ret ptr %new
 }
 """
@@ -52,6 +54,11 @@ define internal ptr @extend(ptr %context, i64 %bytes) noinline {{
   %room = call i64 @llvm.umax.i64(i64 %larger, i64 65536)
   %old = load ptr, ptr %slot
   %new = call ptr @realloc(ptr %old, i64 %room)
+  %full = icmp eq ptr %new, null
+  br i1 %full, label %nothing, label %keep
+nothing:
+  ret ptr null
+keep:
   store ptr %new, ptr %slot
   store i64 %room, ptr %capacity
   ret ptr %new

@@ -185,6 +185,8 @@ def nonnegative(x: Affine) -> bool:
 
 def differ(i: Affine, j: Affine) -> bool:
     """Whether two indices are known never to be equal, from what their variables are counted up to."""
+    if i.terms == j.terms:
+        return i.offset != j.offset
     return nonnegative(i - j - 1) or nonnegative(j - i - 1)
 
 

@@ -461,7 +461,7 @@ class Lowering:
             holds = _test("not_equal", divisor, Const(0, divisor.dtype))
             self.check(holds, node, perform, *operands)
         elif means.careful == "exponent":
-            self.check(_test("greater_equal", operands[1], affine(0)), node, perform, *operands)
+            self.check(_test("greater_equal", operands[1], Const(0, INTEGER)), node, perform, *operands)
         elif means.careful == "finite":
             found = apply(means, operands)
             finite = _finite(found)
@@ -536,6 +536,8 @@ def _users(graph: Graph) -> dict[Value, list[Node | None]]:
 
 
 def _test(name: str, a: Expression, b: Expression) -> Expression:
+    if isinstance(a, Const) and isinstance(b, Const):
+        return Const(bool(getattr(np, name)(a.value, b.value)), BOOL)
     return Apply(name, (a, b), BOOL)
 
 

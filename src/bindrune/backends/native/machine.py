@@ -1,15 +1,20 @@
 """The machine: what CPU this is, which libraries there are, and turning LLVM's text into functions of the process.
 
-Everything that knows llvmlite is in this file.
+Everything that knows llvmlite is in this file.  One thread at a time is in LLVM (`alone`), and none is while the
+process forks or ends: a child would wait for a thread that it does not have, and a thread that is left would compile
+with what LLVM has taken down.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
+import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -18,6 +23,7 @@ from .cache import key_of, load, store
 __all__ = [
     "MATRICES",
     "Code",
+    "alone",
     "compile_text",
     "cpu",
     "define_libraries",
@@ -31,9 +37,34 @@ MATRICES = "bindrune.matrices."
 """What the symbols of the libraries for matrices begin with."""
 
 
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+_one_thread = threading.RLock()
+
+
+def alone(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """A function that only one thread at a time is in, together with all others made so."""
+    one_thread = _one_thread  # is still known when the interpreter ends
+
+    @functools.wraps(function)
+    def waiting(*arguments: _Given.args, **keywords: _Given.kwargs) -> _Result:
+        with one_thread:
+            return function(*arguments, **keywords)
+
+    return waiting
+
+
+@alone
 @functools.cache
 def _binding() -> Any:
     import llvmlite.binding as binding
+
+    atexit.register(_one_thread.acquire)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=_one_thread.acquire, after_in_parent=_one_thread.release, after_in_child=_one_thread.release
+        )
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
@@ -56,6 +87,7 @@ def _vector_library() -> Any:
         return None
 
 
+@alone
 @functools.cache
 def features() -> dict[str, bool]:
     """What the CPU can do, by LLVM's names."""
@@ -81,6 +113,7 @@ def vector_variants(symbol: str, arguments: int, itemsize: int) -> list[tuple[in
     return found
 
 
+@alone
 @functools.cache
 def define_libraries() -> None:
     """Let machine code call the libraries for matrices that SciPy has."""
@@ -97,6 +130,7 @@ def define_libraries() -> None:
                 define_symbol(f"{MATRICES}{function}", get(capsule, name(capsule)))
 
 
+@alone
 @functools.cache
 def scalar_alias(symbol: str) -> str:
     """Another name for a function of C's library."""
@@ -110,6 +144,7 @@ def scalar_alias(symbol: str) -> str:
 _LIBRARY = "libm.so.6"
 
 
+@alone
 def define_symbol(name: str, address: int) -> None:
     """Let machine code call what lies at an address."""
     _binding().add_symbol(name, address)
@@ -124,17 +159,24 @@ class Code:
         self._engine = engine
         self._text = text
 
+    @alone
+    def __del__(self) -> None:
+        del self._engine
+
+    @alone
     def address(self, name: str) -> int:
         """Where a function lies."""
         found: int = self._engine.get_function_address(name)
         return found
 
     @property
+    @alone
     def llvm(self) -> str:
         """The optimised text."""
         return str(_optimized(self._text, _machine(**_IN_PROCESS)))
 
     @property
+    @alone
     def assembly(self) -> str:
         """The instructions of the machine."""
         machine = _machine(**_IN_FILES)
@@ -143,6 +185,7 @@ class Code:
         return found
 
 
+@alone
 def compile_text(text: str) -> Code:
     """Compile LLVM's text, or take what an earlier process made of it."""
     binding = _binding()
@@ -158,6 +201,7 @@ def compile_text(text: str) -> Code:
     return Code(engine, text)
 
 
+@alone
 def object_of(text: str, others: Sequence[str], seen: Sequence[str]) -> bytes:
     """An object file for C: texts as one module, of which only some functions are seen from outside.
 
@@ -207,6 +251,7 @@ def _own_names(module: Any) -> str:
     return "\n".join(found.values())
 
 
+@alone
 def cpu() -> str:
     """LLVM's name for the CPU."""
     return f"{_binding().get_default_triple().partition('-')[0]}, {_binding().get_host_cpu_name()}"
@@ -256,9 +301,14 @@ def _optimize(module: Any, machine: Any) -> None:
     for name, value in _TRANSFORMED.items():
         setattr(options, name, value)
     builder = binding.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    passes = builder.getModulePassManager()
+    passes.run(module, builder)
+    # llvmlite keeps them for ever: it looks for the method that lets go where it does nothing.
+    binding.ffi.lib.LLVMPY_DisposeNewModulePassManger(passes)
+    passes.detach()
 
 
+@alone
 @functools.cache
 def _circumstances() -> tuple[str, ...]:
     """What machine code depends on beside its text."""

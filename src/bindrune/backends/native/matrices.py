@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...graph.graph import Node
+from .instructions import arithmetic
 from .loops import (
     INTEGER,
     Accumulate,
@@ -110,7 +111,7 @@ class Stack(NamedTuple):
 def stacks(low: Lowering, node: Node, operands: Sequence[Location]) -> list[Stack] | None:
     """The operands as stacks of one length, if there are instructions for their type, or libraries for large ones."""
     dtype = node.results[-1].dtype
-    if dtype.kind != "f" or any(x.dtype.kind not in "biuf" or x.dtype.str[1:] == "f2" for x in operands):
+    if dtype.kind != "f" or any(not arithmetic(x.dtype) for x in operands):
         return None
     views = [low.view(x) for x in operands]
     lead = broadcast_lengths([view.shape[:-2] for view in views]) if any(len(v.shape) > 2 for v in views) else ()

@@ -7,6 +7,7 @@ from typing import Any
 from ...graph.graph import Node
 from ...ops.products import explicit
 from .contractions import contracted
+from .instructions import arithmetic
 from .loops import Accumulate, Affine, Apply, Buffer, Const, Load, Storage, Store
 from .lower import Location, Lowering, convert, rule
 from .views import ZERO, View
@@ -49,7 +50,7 @@ def _along_memory(view: View, labels: str) -> str | None:
 def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
     result = node.results[0]
     dtype = result.dtype
-    if dtype.kind not in "iuf" or dtype.itemsize == 2 or any(x.dtype.kind not in "biuf" for x in operands):
+    if dtype.kind == "b" or dtype.itemsize == 2 or not all(map(arithmetic, (dtype, *(x.dtype for x in operands)))):
         return NotImplemented
     if node.op.name == "einsum":
         subscripts = node.params["subscripts"]

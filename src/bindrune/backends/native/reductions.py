@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import Node
+from .instructions import arithmetic
 from .loops import INTEGER, Accumulate, Affine, Apply, Buffer, Const, Expression, Load, Storage, Store, affine
 from .lower import Location, Lowering, broadcast_lengths, convert, rule
 from .neutral import neutral
@@ -35,9 +36,9 @@ def _reduce(low: Lowering, node: Node, operands: list[Location]) -> Any:
     name, params, result = node.op.name, node.params, node.results[0]
     combine = _COMBINE[name]
     x, *rest = operands
-    if x.dtype.kind not in "biuf" or result.dtype.kind not in "biuf" or "f2" in (x.dtype.str[1:], result.dtype.str[1:]):
+    if not arithmetic(x.dtype) or not arithmetic(result.dtype):
         return NotImplemented
-    if any(v.dtype.kind not in "biuf" for v in rest) or (name == "mean" and rest):
+    if any(not arithmetic(v.dtype) for v in rest) or (name == "mean" and rest):
         return NotImplemented
     if result.dtype.kind == "b" and combine in ("add", "multiply", "bitwise_and", "bitwise_or", "bitwise_xor"):
         return NotImplemented
@@ -160,7 +161,7 @@ _RUNNING = {"cumsum": "add", "cumprod": "multiply", "cummax": "maximum", "cummin
 def _running(low: Lowering, node: Node, operands: list[Location]) -> Any:
     (x,) = operands
     combine, axis, dtype = _RUNNING[node.op.name], node.params["axis"], node.results[0].dtype
-    if dtype.kind not in "iuf" or x.dtype.kind not in "biuf" or "f2" in (x.dtype.str[1:], dtype.str[1:]):
+    if dtype.kind == "b" or not arithmetic(dtype) or not arithmetic(x.dtype):
         return NotImplemented
     if not isinstance(x, View):
         return NotImplemented

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import Node
+from .instructions import arithmetic
 from .loops import Accumulate, Affine, Apply, Buffer, Const, Expression, Store, affine
 from .lower import Location, Lowering, convert, rule
 from .views import ONE, ZERO, View, along, broadcast
@@ -74,7 +75,7 @@ def _overlap_add(low: Lowering, node: Node, operands: list[Location]) -> Any:
     (x,) = operands
     axis = node.params["axis"]
     assert isinstance(x, View)
-    if x.dtype.kind not in "iuf" or _half(x.dtype) == 2:
+    if x.dtype.kind == "b" or not arithmetic(x.dtype):
         return NotImplemented
     *lengths, length = x.shape
     total = lengths[axis] + length - 1
@@ -126,15 +127,16 @@ def _astype(low: Lowering, node: Node, operands: list[Location]) -> Any:
     target = node.results[0].dtype
     if x.dtype == target:
         return x
-    if x.dtype.kind not in "biuf" or target.kind not in "biuf" or 2 in (_half(x.dtype), _half(target)):
+    if not _convertible(operands, target):
         return NotImplemented
     if isinstance(x, View) and x.shape:
         return low.map(lambda v: convert(v, target), [x], target)
     return low.let(convert(low.number(x), target))
 
 
-def _half(dtype: np.dtype[Any]) -> int:
-    return dtype.itemsize if dtype.kind == "f" else 0
+def _convertible(operands: Sequence[Location], dtype: np.dtype[Any]) -> bool:
+    """Whether operands are of a type, or there are instructions that convert them to it."""
+    return all(x.dtype == dtype or (arithmetic(x.dtype) and arithmetic(dtype)) for x in operands)
 
 
 @rule("copy", "stop_gradient")
@@ -164,14 +166,12 @@ def filled(low: Lowering, node: Node, like: Location) -> Location:
 @rule("where")
 def _where(low: Lowering, node: Node, operands: list[Location]) -> Any:
     dtype = node.results[0].dtype
-    if any(x.dtype != dtype and x.dtype.kind not in "biuf" for x in operands[1:]) or dtype.kind not in "biufc":
+    if not arithmetic(operands[0].dtype) or not _convertible(operands[1:], dtype) or dtype.kind not in "biufc":
         return NotImplemented
 
     def chosen(c: Expression, a: Expression, b: Expression) -> Expression:
         return Apply("where", (convert(c, BOOL), convert(a, dtype), convert(b, dtype)), dtype)
 
-    if operands[0].dtype.kind not in "biuf" or _half(dtype) == 2:
-        return NotImplemented
     if not node.results[0].shape:
         c, a, b = map(low.number, operands)
         return low.let(chosen(c, a, b))
@@ -182,7 +182,7 @@ def _where(low: Lowering, node: Node, operands: list[Location]) -> Any:
 def _concatenate(low: Lowering, node: Node, operands: list[Location]) -> Any:
     result = node.results[0]
     axis = node.params["axis"]
-    if any(x.dtype != result.dtype and x.dtype.kind not in "biuf" for x in operands) or _half(result.dtype) == 2:
+    if not _convertible(operands, result.dtype):
         return NotImplemented
     views = [low.view(x) for x in operands]
     total = affine(0)
@@ -201,7 +201,7 @@ def _concatenate(low: Lowering, node: Node, operands: list[Location]) -> Any:
 def _stack(low: Lowering, node: Node, operands: list[Location]) -> Any:
     result = node.results[0]
     axis = node.params["axis"]
-    if any(x.dtype != result.dtype and x.dtype.kind not in "biuf" for x in operands) or _half(result.dtype) == 2:
+    if not _convertible(operands, result.dtype):
         return NotImplemented
     views = [low.view(x) for x in operands]
     lengths = views[0].shape

@@ -2,7 +2,8 @@
 
 The pool is machine code like the programs it serves: a loop is cut into as many parts as there are threads, the first
 of which the caller takes itself.  Who is busy already (another thread of Python's, a loop within a loop) does all parts
-in turn, so that results never depend on who was free.  After a fork the child starts threads of its own.
+in turn, so that results never depend on who was free.  After a fork the child starts threads of its own, and whoever
+was busy in the parent is no longer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import platform
 from typing import Any
 
-from .machine import Code, compile_text, define_symbol
+from .machine import Code, alone, compile_text, define_symbol
 
 __all__ = ["MOST", "PARALLEL", "PARTS", "define_threads", "set_threads", "threads"]
 
@@ -31,11 +32,13 @@ _PATIENCE = 4000
 """How often a thread looks for more work before it sleeps."""
 
 
+@alone
 @functools.cache
 def _pool() -> Code:
     return compile_text(_TEXT)
 
 
+@alone
 @functools.cache
 def define_threads() -> None:
     """Let machine code use the pool."""
@@ -186,19 +189,35 @@ next:
   br label %rest
 }}
 
-define internal void @start(i64 %parts) {{
-entry:
-  %thread = alloca i64
+define internal i1 @own() {{
   %here = call i32 @getpid()
-  %there = load i32, ptr @process
+  %there = load atomic i32, ptr @process acquire, align 4
   %same = icmp eq i32 %here, %there
-  br i1 %same, label %begin, label %renew
+  br i1 %same, label %yes, label %another
+another:
+  %renewing = icmp eq i32 %there, -1
+  br i1 %renewing, label %no, label %first
+first:
+  %claimed = cmpxchg ptr @process, i32 %there, i32 -1 acq_rel acquire
+  %mine = extractvalue {{ i32, i1 }} %claimed, 1
+  br i1 %mine, label %renew, label %no
 renew:
   call void @llvm.memset.p0.i64(ptr @mutex, i8 0, i64 64, i1 false)
   call void @llvm.memset.p0.i64(ptr @work, i8 0, i64 64, i1 false)
   call void @llvm.memset.p0.i64(ptr @done, i8 0, i64 64, i1 false)
   store i64 1, ptr @started
-  store i32 %here, ptr @process
+  store i64 0, ptr @busy
+  store atomic i32 %here, ptr @process release, align 4
+  br label %yes
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}}
+
+define internal void @start(i64 %parts) {{
+entry:
+  %thread = alloca i64
   br label %begin
 begin:
   %started = load i64, ptr @started
@@ -226,11 +245,14 @@ alone:
   call void %body(ptr %frame, i64 0, i64 0, i64 %count)
   ret void
 try:
+  %own = call i1 @own()
+  br i1 %own, label %claim, label %turn
+claim:
   %claimed = cmpxchg ptr @busy, i64 0, i64 1 acq_rel acquire
   %free = extractvalue {{ i64, i1 }} %claimed, 1
   br i1 %free, label %together, label %turn
 turn:
-  %i = phi i64 [ 0, %try ], [ %j, %turn ]
+  %i = phi i64 [ 0, %try ], [ 0, %claim ], [ %j, %turn ]
   call void @share(ptr %body, ptr %frame, i64 %count, i64 %i, i64 %parts)
   %j = add i64 %i, 1
   %others = icmp slt i64 %j, %parts
