@@ -104,6 +104,14 @@ def gradients_of_rows() -> Calls:
     }
 
 
+def sines_of_rows() -> Calls:
+    """Nothing but NumPy's sines and cosines of those gradients, without which nobody gets by."""
+    points = [ROWS]
+    for _ in range(9):
+        points.append(np.sin(points[-1]) * ROWS + points[-1])
+    return {"bindrune": lambda: [(np.sin(y), np.cos(y)) for y in points]}
+
+
 def hessians() -> Calls:
     """The matrix of second derivatives."""
     gradient, directions = br.grad(chain(np)), np.eye(8)
@@ -152,6 +160,8 @@ def main() -> None:
     for title, calls in rows.items():
         check(calls)
         print(line(title, medians(calls), SYSTEMS, BARS), flush=True)
+
+    print(line("of the rows, NumPy's own sines alone", medians(sines_of_rows()), SYSTEMS, {}), flush=True)
 
     check(gradients_of_writes(1_000))
     for count in (1_000, 10_000, 100_000):

@@ -49,6 +49,11 @@ def test_an_inner_transformation_of_the_same_value():
     close(br.grad(lambda x: br.vjp(lambda y: y * x, x)[1](x)[0])(3.0), 6)
 
 
+def test_one_value_in_both_places_of_which_only_the_second_has_a_derivative():
+    for derivative in DERIVATIVES.values():
+        close(derivative(lambda x: np.heaviside(x, x), 0.0), 1)
+
+
 def test_transformed_functions_are_values():
     derivatives = [np.sin]
     for _ in range(4):

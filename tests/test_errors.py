@@ -350,6 +350,14 @@ def test_numpys_own_error_points_at_the_users_line():
     assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "out_of_bounds"
 
 
+@pytest.mark.parametrize("transform", [br.grad, br.vmap, br.jit])
+def test_what_an_array_lacks_is_said_of_the_array(transform):
+    with pytest.raises(AttributeError, match=r"^'numpy.ndarray' object has no attribute 'bit_length'"):
+        transform(lambda x: x.bit_length())(np.ones((2, 3)))
+    with pytest.raises(AttributeError, match=r"^'numpy.ndarray' object has no attribute 'foo'"):
+        transform(lambda x: x[:].foo)(np.ones((2, 3)))
+
+
 @pytest.mark.parametrize("name", TRANSFORMED)
 def test_an_error_leaves_nothing_behind(name):
     with pytest.raises(CustomError):

@@ -280,6 +280,9 @@ def _record(jit: Any, signature: Signature, open_lengths: bool, sharing: Sharing
         given = {id(cell): i for i, cell in enumerate(known)}
         made = [(c, Recipe(c.value, outputs, session, given)) for c in changes.found(session)]
         values = [stage.take(v) for v in outputs]
+    except AttributeError as error:
+        hooks.reword(error)
+        raise
     finally:
         current.reset(token)
         changes.restore()

@@ -78,7 +78,7 @@ def split(
     token = _lasting.set(there)
     try:
         handler = Reverse("split")
-        found, tape = recorded(handler, program, cells, (*active, *totals))
+        found = recorded(handler, program, cells, (*active, *totals))
         mine = [isinstance(v, Array) and v._handler is handler for v in found]
         results = [stage.take(bare(v._value) if m else v) for v, m in zip(found, mine, strict=True)]
         chosen = range(len(found)) if outputs is None else outputs
@@ -91,8 +91,8 @@ def split(
         sums = [stage.input(tangent_type(types[i])) for i in totals]
         seeds = [(found[i]._mark, ct) for i, ct in cts if mine[i]]
         seeds += [(len(active) + k, total) for k, total in enumerate(sums)]
-        tape.selects |= guarding.get()
-        pulled = tape.pull_back(seeds, len(active) + len(totals))
+        handler.selects |= guarding.get()
+        pulled = handler.pull_back(seeds, len(active) + len(totals))
         cotangents = [
             stage.take(TangentSpace(cells[i]).zeros() if ct is None else ct)
             for i, ct in zip((*active, *totals), pulled, strict=True)
@@ -102,7 +102,7 @@ def split(
     finally:
         _lasting.reset(token)
         stage.end()
-    return halves._replace(selects=tape.selects)
+    return halves._replace(selects=handler.selects)
 
 
 def go_back(

@@ -36,7 +36,9 @@ __all__ = [
     "is_numeric",
     "is_scalar",
     "is_staged",
+    "ndim_of",
     "peek",
+    "shape_of",
     "unshare",
 ]
 
@@ -107,7 +109,11 @@ class Array:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype, as `ndarray.dtype`."""
-        return dtype_of(self._value)
+        try:
+            dtype: np.dtype[Any] = self._value.dtype
+        except AttributeError:
+            dtype = dtype_of(self._value)
+        return dtype
 
     @property
     def ndim(self) -> int:
@@ -254,6 +260,24 @@ def dtype_of(value: Any) -> np.dtype[Any]:
         known = _NUMBERS.get(type(value))
         dtype = known if known is not None else np.asarray(value).dtype
     return dtype
+
+
+def shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of an array, a stand-in or a number, as `np.shape` but without NumPy's dispatch."""
+    try:
+        shape: tuple[int, ...] = value.shape
+    except AttributeError:
+        shape = np.shape(value)
+    return shape
+
+
+def ndim_of(value: Any) -> int:
+    """The number of dimensions of an array, a stand-in or a number, likewise."""
+    try:
+        ndim: int = value.ndim
+    except AttributeError:
+        ndim = np.ndim(value)
+    return ndim
 
 
 def is_numeric(dtype: np.dtype[Any]) -> bool:

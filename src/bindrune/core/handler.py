@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .array import Array, View, duplicate, peek
+from .array import Array, View, duplicate, peek, shape_of
 from .errors import EscapedValueError, user_line
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Handler:
         try:
             shape: tuple[int, ...] = value.shape
         except AttributeError:
-            shape = np.shape(value)
+            shape = shape_of(value)
         return shape
 
     def peek(self, value: Any) -> Any:

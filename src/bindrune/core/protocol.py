@@ -39,6 +39,8 @@ class _Hooks:
     """
     zeros: Callable[[tuple[Any, ...], Any], Any]
     """``np.zeros`` for a shape with lengths that only a running program knows."""
+    reword: Callable[[BaseException], None]
+    """Told of errors in the code of a transformed function, to correct what Python says there of stand-ins."""
     special: Callable[[], None]
     """Defines the operations of ufuncs outside NumPy."""
     linalg: Callable[[], None]

@@ -10,7 +10,8 @@ import functools
 import itertools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,8 @@ Partial = Callable[..., Any] | int | None
 """A partial derivative by the names ``y``, ``x`` or ``a``, ``b``; the numbers 1 and -1; None where it is zero."""
 
 
-class Rule(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rule:
     """The derivative of an elementwise operation for one choice of active operands.
 
     What the partials need is kept bare where it is one thing, and as a tuple where it is several.
@@ -179,4 +181,4 @@ def rule_of_twice(partials: Sequence[Callable[..., Any] | int], rule: Rule) -> R
     pull = lambda ct, kept, specs: rule.push((ct, ct), kept)  # noqa: E731
     if all(map(_is_argument, partials)):
         pull = lambda ct, kept, specs: ct * (kept[0] + kept[1])  # noqa: E731
-    return rule._replace(pull=pull)
+    return replace(rule, pull=pull)

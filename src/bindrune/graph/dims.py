@@ -11,7 +11,7 @@ A length that turns out to be a number is that number: `linear` never makes a `D
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Union
 
 import numpy as np
@@ -246,19 +246,28 @@ def dims_in(content: Any) -> Iterator[Dim]:
     """The dims in a nested structure of tuples, slices, dicts and lists, as parameters of operations are."""
     if isinstance(content, Dim):
         yield content
-    elif isinstance(content, (tuple, list)):
-        for part in content:
-            yield from dims_in(part)
-    elif isinstance(content, dict):
-        for part in content.values():
-            yield from dims_in(part)
-    elif isinstance(content, slice):
-        yield from dims_in((content.start, content.stop, content.step))
+    for part in _parts(content):
+        yield from dims_in(part)
+
+
+def _parts(content: Any) -> Iterable[Any]:
+    """What a structure consists of; nothing for what is no structure."""
+    if isinstance(content, (tuple, list)):
+        return content
+    if isinstance(content, dict):
+        return content.values()
+    return (content.start, content.stop, content.step) if isinstance(content, slice) else ()
 
 
 def is_open(content: Any) -> bool:
     """Whether a shape, or a nested structure, has lengths that only the running program knows."""
-    return any(True for _ in dims_in(content))
+    if isinstance(content, Dim):
+        return True
+    # No generator, which would be slower: eager code asks about every index.
+    for part in content if type(content) is tuple else _parts(content):
+        if not (type(part) is int or part is None) and is_open(part):
+            return True
+    return False
 
 
 def values_in(content: Any) -> list[Any]:

@@ -188,7 +188,8 @@ class Session:
         for put, value in self.places:
             put(self.lift(value))
         for view in self.views.values():
-            view.await_names(view.awaited)
+            if view.awaited:
+                view.await_names(view.awaited)
 
     def lift(self, value: Any) -> Any:
         """What a lifted function sees in place of `value`."""

@@ -7,6 +7,7 @@ and for counting; a conversion that would freeze a followed value into a float i
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import linecache
 import numbers
@@ -21,7 +22,7 @@ from ..core.array import Array, View, concrete, is_numeric, is_scalar, is_staged
 from ..core.errors import EscapedValueError, UnreachableError, UnsupportedError, user_frames, user_line
 from ..core.handler import HOST
 from ..core.operation import perform_binary, perform_unary, registry
-from ..core.protocol import FUNCTIONS
+from ..core.protocol import FUNCTIONS, hooks
 from ..ops import elementwise, views  # noqa: F401  (the operations are defined when their module is imported)
 from ..ops.scalars import as_python, rounded
 
@@ -88,7 +89,11 @@ def _leaves_to(self: Array, other: Any, reflected: str) -> bool:
 
 def _forward(op: Any, reflected: str) -> Callable[[Any, Any], Any]:
     def method(self: Array, other: Any) -> Any:
-        if type(other) not in _OPERANDS:
+        kind = type(other)
+        if kind is Array and type(self) is Array:  # what `perform_binary` does, without calling it
+            left, right = self._handler, other._handler
+            return (left if left.level >= right.level else right).binary(op, self, other)
+        if kind not in _OPERANDS:
             if _leaves_to(self, other, reflected):
                 return NotImplemented
             other = float(other) if isinstance(other, numbers.Rational) else other
@@ -171,22 +176,41 @@ _OF_FLOATS = frozenset({"is_integer", "hex"})
 """Methods of Python's floats that decide or show."""
 
 
-def _missing(self: Array, name: str) -> Any:
+def _of_numbers(name: str) -> property:
     """What only Python's own numbers can do they do with the value of this call."""
-    if name.startswith("__"):  # what looks whether there is such a method may look at a value that has ended
-        raise AttributeError(name, name=name, obj=self)
-    known = getattr(type(self), name, None)
-    if isinstance(known, property):
-        # It failed for a reason of its own, such as an error that C code left pending when it called back.
-        return known.__get__(self)
-    kind: Any = np.ndarray if self.shape else type(peek(self))
-    if (kind is int and hasattr(int, name)) or (kind is float and name in _OF_FLOATS):
-        return getattr(concrete(self), name)
+
+    def get(self: Array) -> Any:
+        kind = _kind(self)
+        if (kind is int and hasattr(int, name)) or (kind is float and name in _OF_FLOATS):
+            return getattr(concrete(self), name)
+        raise AttributeError(_lack(kind, name), name=name, obj=self)
+
+    return property(get)
+
+
+def _kind(self: Array) -> Any:
+    """The class of what plain code would hold here."""
+    return np.ndarray if self.shape else type(peek(self))
+
+
+def _lack(kind: Any, name: str) -> str:
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    raise AttributeError(f"'{module}{kind.__name__}' object has no attribute {name!r}", name=name, obj=self)
+    return f"'{module}{kind.__name__}' object has no attribute {name!r}"
 
 
-_attach("__getattr__", _missing)
+def _reword(error: BaseException) -> None:
+    """Let what Python says of an attribute that a stand-in lacks speak of what plain code would hold.
+
+    Were it said by ``__getattr__`` instead, every look at a stand-in would be slower.
+    """
+    if not isinstance(error, AttributeError) or not isinstance(error.obj, Array):
+        return
+    if error.args == (f"{type(error.obj).__name__!r} object has no attribute {error.name!r}",):
+        with contextlib.suppress(EscapedValueError):
+            error.args = (_lack(_kind(error.obj), str(error.name)),)
+
+
+hooks.reword = _reword
 
 # ------------------------------------------------------------------------------------------ indexing and iteration
 
@@ -517,5 +541,8 @@ def install() -> None:
     _attach("flags", property(lambda self: np.asarray(peek(self)).flags))
     _attach("base", property(lambda self: self._base if type(self) is View else None))
     _attach("device", property(lambda self: "cpu"))
+    for name in {*dir(int), *_OF_FLOATS}:
+        if not name.startswith("_") and not hasattr(Array, name):
+            _attach(name, _of_numbers(name))
     for kind in (Array, View):
         _attach("shape", vars(kind)["shape"].setter(_set_shape), kind)

@@ -6,6 +6,7 @@ composing operations.  In a lifted function `np.sin` goes to the operation direc
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -40,6 +41,7 @@ _STRONG = frozenset({np.ndarray, np.float64})
 _PYTHONS = frozenset({float, int, bool, complex})
 
 
+@functools.cache
 def _is_pythonic(op: Any) -> bool:
     """Whether an operation is performed by one of Python's operators, at least on numbers of a staged program."""
     return op in of_python or (isinstance(op, (Unary, Binary)) and not isinstance(op.implementation, np.ufunc))
@@ -63,7 +65,10 @@ def _strengthen(x: Any) -> Any:
 
 def _operands(op: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """The operands of a ufunc, by NumPy's rules for numbers."""
-    inputs = tuple(map(operand, inputs))
+    for x in inputs:
+        if isinstance(x, (list, tuple)):
+            inputs = tuple(map(operand, inputs))
+            break
     if _is_pythonic(op) and all(map(_is_weak, inputs)):
         return _strengthen(inputs[0]), *inputs[1:]
     return inputs
@@ -73,7 +78,8 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], keywords: 
     """`__array_ufunc__`: any use of a ufunc with a stand-in among its arguments."""
     op = UFUNCS.get(ufunc) or _special(ufunc)
     if method == "__call__":
-        inputs, keywords = inputs[: ufunc.nin], _with_positional_out(ufunc, inputs, keywords)
+        if len(inputs) > ufunc.nin:
+            inputs, keywords = inputs[: ufunc.nin], {**keywords, "out": inputs[ufunc.nin :]}
         return _call(op, ufunc, inputs, **keywords) if keywords else op(*_operands(op, inputs))
     handler = _METHODS.get(method)
     if handler is None or ufunc.signature is not None:
@@ -88,10 +94,6 @@ def _special(ufunc: np.ufunc) -> Any:
     if op is None:
         raise UnsupportedError(f"{user_line()}: the ufunc {ufunc.__name__!r} has no derivative rule")
     return op
-
-
-def _with_positional_out(ufunc: np.ufunc, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
-    return {**keywords, "out": inputs[ufunc.nin :]} if len(inputs) > ufunc.nin else keywords
 
 
 def _call(

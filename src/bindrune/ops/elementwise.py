@@ -76,6 +76,8 @@ square = elementwise("square", np.square, lambda x: 2 * x, rows=_anywhere, quiet
 
 def _power_in_base(a: Any, b: Any) -> Any:
     if isinstance(b, (int, float)):
+        if b == 2:  # as it is most often; powers are dear
+            return b * a
         return b * a ** (b - 1) if b else 0 * a
     return np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1))
 

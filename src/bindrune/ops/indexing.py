@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.array import Array, unshare
+from ..core.array import Array, shape_of, unshare
 from ..core.cotangents import Buffer, Sparse
 from ..core.handler import evaluate
 from ..core.operation import Op, Row, Spec, Write, linear, operation, row
@@ -94,6 +94,8 @@ def _batched_index(
 
 def _batch_getitem(op: Op, size: int, values: Sequence[Any], batched: Sequence[bool], params: dict[str, Any]) -> Any:
     x, arrays = values[0], values[1:]
+    if not arrays:
+        return evaluate(op, (x,), {"index": (slice(None), *params["index"])})
     _, index, arrays, (source, target) = _batched_index(
         params["index"], arrays, batched[1:], batched[0], np.ndim(x) - batched[0], size
     )
@@ -104,15 +106,20 @@ def _batch_getitem(op: Op, size: int, values: Sequence[Any], batched: Sequence[b
 def _batch_write(
     op: Op, size: int, lane: Spec, values: Sequence[Any], batched: Sequence[bool], params: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    v, arrays = values[0], values[1:]
-    layout, index, arrays, (source, target) = _batched_index(
-        params["index"], arrays, batched[1:], True, lane.ndim, size
-    )
-    shape = np.shape(v)
+    v, arrays, index = values[0], values[1:], params["index"]
+    source: Sequence[int] = ()
+    target: Sequence[int] = ()
+    if arrays:
+        layout, index, arrays, (source, target) = _batched_index(index, arrays, batched[1:], True, lane.ndim, size)
+        ndim = layout.ndim
+    else:
+        index = (slice(None), *index)
+        ndim = lane.ndim + sum(1 if e is None else -1 for e in index if e is None or type(e) is int)
+    shape = shape_of(v)
     lanes, shape = ((size,), shape[1:]) if batched[0] else ((1,), shape)
-    shape = shape[max(len(shape) - layout.ndim, 0) :]
-    if batched[0] or source:
-        v = np.reshape(v, (*lanes, *(1,) * (layout.ndim - len(shape)), *shape))
+    surplus = len(shape) - ndim
+    if source or (batched[0] and surplus):
+        v = np.reshape(v, (*lanes, *(1,) * -surplus, *shape[max(surplus, 0) :]))
     return (np.moveaxis(v, target, source) if source else v, *arrays), {"index": index}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.array import ndim_of, shape_of
 from ..core.handler import evaluate
 from ..core.operation import Op
 
@@ -25,9 +26,9 @@ def aligned(op: Op, size: int, values: Sequence[Any], batched: Sequence[bool], p
 
 def align(size: int, values: Sequence[Any], batched: Sequence[bool]) -> list[Any]:
     """Batched operands with axes of length one after the lanes' axis, up to the dimensions of the largest operand."""
-    dims = [np.ndim(v) - b for v, b in zip(values, batched, strict=True)]
+    dims = [ndim_of(v) - b for v, b in zip(values, batched, strict=True)]
     most = max(dims)
     return [
-        np.reshape(v, (size, *(1,) * (most - n), *np.shape(v)[1:])) if b and n < most else v
+        np.reshape(v, (size, *(1,) * (most - n), *shape_of(v)[1:])) if b and n < most else v
         for v, b, n in zip(values, batched, dims, strict=True)
     ]

@@ -18,19 +18,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.array import dtype_of
+from ..core.array import dtype_of, ndim_of, shape_of
 from ..core.handler import evaluate
 from ..core.operation import Op, Row, Rows, Spec, operation, row
+from .indexing import getitem
 
 __all__ = ["conjugated", "contract", "explicit"]
 
 # -------------------------------------------------------------------------------------------------------- subscripts
 
 
-def _parts(subscripts: str) -> tuple[list[str], str]:
+@lru_cache(maxsize=1024)
+def _parts(subscripts: str) -> tuple[tuple[str, ...], str]:
     """The labels of each operand, and of the result."""
     inputs, output = subscripts.split("->")
-    return inputs.split(","), output
+    return tuple(inputs.split(",")), output
 
 
 def _fresh(used: str) -> str:
@@ -96,6 +98,10 @@ def _reduced(x: Any, labels: str, output: str) -> Any:
     return x if labels == output else np.einsum(f"{labels}->{output}", x)
 
 
+def _transposed(x: Any, axes: tuple[int, ...]) -> Any:
+    return x.transpose(axes) if type(x) is np.ndarray else np.transpose(x, axes)
+
+
 Steps = list[tuple[Callable[[Any, Any], Any], Any]]
 """What to do to an array, one after the other: a function and its second argument."""
 
@@ -108,12 +114,16 @@ class _Plan(NamedTuple):
     subscripts: str | None
     """Those of an elementwise product; None for a product of matrices."""
     last: Steps
+    turned: bool = False
+    """Whether the second operand is the left factor of the product of matrices."""
 
 
 def _pair(la: str, lb: str, output: str, a: Any, b: Any) -> Any:
     """The product of two operands."""
-    plan = _plan(la, lb, output, np.shape(a), np.shape(b))
+    plan = _plan(la, lb, output, shape_of(a), shape_of(b))
     a, b = _arranged(a, plan.first), _arranged(b, plan.second)
+    if plan.turned:
+        a, b = b, a
     return _arranged(a @ b if plan.subscripts is None else np.einsum(plan.subscripts, a, b), plan.last)
 
 
@@ -137,20 +147,31 @@ def _plan(la: str, lb: str, output: str, shape_a: tuple[int, ...], shape_b: tupl
     la, lb = "".join(sizes_a), "".join(sizes_b)
     if any((label in la) + (label in lb) + (label in output) < 2 for label in la + lb):
         rest = _plan(la, lb, output, tuple(sizes_a.values()), tuple(sizes_b.values()))
-        return _Plan(first + rest.first, second + rest.second, rest.subscripts, rest.last)
+        return rest._replace(first=first + rest.first, second=second + rest.second)
     summed = [label for label in la if label in lb and label not in output]
     left = [label for label in la if label not in lb]
     right = [label for label in lb if label not in la]
     if not summed or not (left or right):
         return _Plan(first, second, f"{la},{lb}->{output}", [])
     stack = [label for label in output if label in la and label in lb]
-    first += _as_matrices(sizes_a, stack, left, summed)
-    second += _as_matrices(sizes_b, stack, summed, right)
-    found = stack + left + right
+    # The factor whose labels come first in the result is the left one.
+    turned = bool(right) and (not left or output.index(right[0]) < output.index(left[0]))
+    if turned:
+        first += _as_matrices(sizes_a, stack, summed, left)
+        second += _as_matrices(sizes_b, stack, right, summed)
+        found = stack + right + left
+    else:
+        first += _as_matrices(sizes_a, stack, left, summed)
+        second += _as_matrices(sizes_b, stack, summed, right)
+        found = stack + left + right
     sizes = sizes_a | sizes_b
-    last: Steps = [] if len(left) == len(right) == 1 else [(np.reshape, tuple(sizes[label] for label in found))]
+    last: Steps = []
+    if len(left) > 1 or len(right) > 1 or (stack and not (left and right)):
+        last.append((np.reshape, tuple(sizes[label] for label in found)))
     order = tuple(found.index(label) for label in output)
-    return _Plan(first, second, None, last if order == tuple(sorted(order)) else [*last, (np.transpose, order)])
+    if order != tuple(sorted(order)):
+        last.append((_transposed, order))
+    return _Plan(first, second, None, last, turned)
 
 
 def _prepared(labels: str, wanted: str, shape: tuple[int, ...]) -> tuple[Steps, str, dict[str, int]]:
@@ -162,15 +183,16 @@ def _prepared(labels: str, wanted: str, shape: tuple[int, ...]) -> tuple[Steps, 
 
 
 def _as_matrices(sizes: dict[str, int], stack: list[str], rows: list[str], columns: list[str]) -> Steps:
-    """The steps to a stack of matrices, several labels making up the rows and the columns."""
+    """The steps to a stack of matrices, or to a vector; several labels may make up the rows and the columns."""
     steps: Steps = []
     labels = "".join(sizes)
     order = tuple(labels.index(label) for label in stack + rows + columns)
     if order != tuple(sorted(order)):
-        steps.append((np.transpose, order))
-    if not len(rows) == len(columns) == 1:
-        height, width = (_size(sizes[label] for label in side) for side in (rows, columns))
-        steps.append((np.reshape, (*(sizes[label] for label in stack), height, width)))
+        steps.append((_transposed, order))
+    sides = [rows, columns] if stack or (rows and columns) else [rows or columns]
+    if any(len(side) != 1 for side in sides):
+        lengths = (_size(sizes[label] for label in side) for side in sides)
+        steps.append((np.reshape, (*(sizes[label] for label in stack), *lengths)))
     return steps
 
 
@@ -184,8 +206,8 @@ def _size(lengths: Iterable[int]) -> int:
 def _pull(subscripts: str, position: int, ct: Any, others: Sequence[Any], of: Spec) -> Any:
     """The cotangent of one operand of a product."""
     inputs, output = _parts(subscripts)
-    mine = inputs.pop(position)
-    labels, factors = [output, *inputs], [ct, *others]
+    mine = inputs[position]
+    labels, factors = [output, *inputs[:position], *inputs[position + 1 :]], [ct, *others]
     target = ""
     for label, length in zip(mine, of.shape, strict=True):
         if label in target:
@@ -207,12 +229,18 @@ def _pull(subscripts: str, position: int, ct: Any, others: Sequence[Any], of: Sp
     return found if np.shape(found) == whole else np.broadcast_to(found, whole)
 
 
-def _batched(subscripts: str, values: Sequence[Any], batched: Sequence[bool]) -> Any:
-    """A product for all lanes at once."""
+@lru_cache(maxsize=1024)
+def _with_lanes(subscripts: str, batched: tuple[bool, ...]) -> str:
+    """The subscripts of a product for all lanes at once."""
     inputs, output = _parts(subscripts)
     lane = _fresh(subscripts)
-    inputs = [lane + labels if b else labels for labels, b in zip(inputs, batched, strict=True)]
-    found = contract(f"{','.join(inputs)}->{lane}{output}", *values)
+    labels = [lane + labels if b else labels for labels, b in zip(inputs, batched, strict=True)]
+    return f"{','.join(labels)}->{lane}{output}"
+
+
+def _batched(subscripts: str, values: Sequence[Any], batched: Sequence[bool]) -> Any:
+    """A product for all lanes at once."""
+    found = contract(_with_lanes(subscripts, tuple(batched)), *values)
     # A product lies in memory in the order of its axes, and that decides which reshapes of it are views.
     return np.ascontiguousarray(found) if type(found) is np.ndarray else found
 
@@ -235,15 +263,15 @@ def _product(name: str, implementation: Callable[..., Any], labels: Labels, left
 
     def pull_left(ct: Any, b: Any, of: Spec) -> Any:
         found = left(ct, b, of.ndim)
-        return _pull(labels(of.ndim, np.ndim(b)), 0, ct, (b,), of) if found is None else found
+        return _pull(labels(of.ndim, ndim_of(b)), 0, ct, (b,), of) if found is None else found
 
     def pull_right(ct: Any, a: Any, of: Spec) -> Any:
         found = right(ct, a, of.ndim)
-        return _pull(labels(np.ndim(a), of.ndim), 1, ct, (a,), of) if found is None else found
+        return _pull(labels(ndim_of(a), of.ndim), 1, ct, (a,), of) if found is None else found
 
     def batch(op: Op, size: int, values: Sequence[Any], batched: Sequence[bool], params: dict[str, Any]) -> Any:
-        ndims = [np.ndim(v) - b for v, b in zip(values, batched, strict=True)]
-        return _batched(labels(ndims[0], ndims[1]), values, batched)
+        (a, b), (left, right) = values, batched
+        return _batched(labels(ndim_of(a) - left, ndim_of(b) - right), values, batched)
 
     op = operation(
         name,
@@ -269,14 +297,19 @@ def conjugated(x: Any) -> Any:
 # ----------------------------------------------------------------------------------------------- matrices and vectors
 
 
+def _column(x: Any) -> Any:
+    """A vector as a matrix."""
+    return evaluate(getitem, (x,), {"index": (slice(None), None)})
+
+
 def _left_of_matrices(ct: Any, b: Any, ndim: int) -> Any:
     """The cotangent of `a` in a product of vectors and matrices."""
-    other = np.ndim(b)
+    other = ndim_of(b)
     if ndim == 2:
         if other == 2:
             return ct @ b.T
         if other == 1:
-            return ct[:, None] * b
+            return _column(ct) * b
     elif ndim == 1:
         if other == 1:
             return ct * b
@@ -287,12 +320,12 @@ def _left_of_matrices(ct: Any, b: Any, ndim: int) -> Any:
 
 def _right_of_matrices(ct: Any, a: Any, ndim: int) -> Any:
     """The cotangent of `b` in a product of vectors and matrices."""
-    other = np.ndim(a)
+    other = ndim_of(a)
     if ndim == 2:
         if other == 2:
             return a.T @ ct
         if other == 1:
-            return a[:, None] * ct
+            return _column(a) * ct
     elif ndim == 1:
         if other == 1:
             return ct * a

@@ -127,11 +127,13 @@ _complex_row = _sample(_COMPLEX, axis=(1,))
 
 
 def _implementation(ufunc: Any) -> Callable[..., Any]:
-    reduce = ufunc.reduce
+    reduce, nothing = ufunc.reduce, np._NoValue
 
     def implementation(
-        x: Any, where: Any = True, initial: Any = np._NoValue, *, axis: Axes, dtype: Any, keepdims: bool
+        x: Any, where: Any = True, initial: Any = nothing, *, axis: Axes, dtype: Any, keepdims: bool
     ) -> Any:
+        if where is True and initial is nothing:  # which NumPy is slower to find out
+            return reduce(x, axis, dtype, None, keepdims)
         return reduce(x, axis, dtype, None, keepdims, initial, where)
 
     return implementation

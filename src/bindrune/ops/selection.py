@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
-from ..core.handler import evaluate
-from ..core.operation import Op, Row, linear, row
+from ..core.operation import Row, linear, row
+from .lanes import aligned
 
 __all__ = ["where"]
-
-
-def _batch(op: Op, size: int, values: Sequence[Any], batched: Sequence[bool], params: dict[str, Any]) -> Any:
-    dims = [np.ndim(v) - b for v, b in zip(values, batched, strict=True)]
-    most = max(dims)
-    aligned = [
-        np.reshape(v, (size, *(1,) * (most - n), *np.shape(v)[1:])) if b and n < most else v
-        for v, b, n in zip(values, batched, dims, strict=True)
-    ]
-    return evaluate(op, aligned, params)
 
 
 def _rows() -> Iterable[Row]:
@@ -41,7 +30,7 @@ where = linear(
     lambda ct, c: np.where(c, ct, 0),
     lambda ct, c: np.where(c, 0, ct),
     operands="c a b",
-    batch=_batch,
+    batch=aligned,
     rows=_rows,
     selects=True,
 )

@@ -65,10 +65,10 @@ def _reshape_rows() -> Iterable[Row]:
     yield row(x[:0], shape=(2, 0), order="C")
 
 
-reshape = linear(
+reshape: Op = linear(
     "reshape",
     _reshape,
-    lambda ct, of, order: np.reshape(ct, of.shape, order=order),
+    lambda ct, of, order: evaluate(reshape, (ct,), {"shape": of.shape, "order": order}),
     batch=_batch_reshape,
     rows=_reshape_rows,
     shape=lambda specs, params: params["shape"],
@@ -150,10 +150,10 @@ def _transpose_rows() -> Iterable[Row]:
     yield row(cube[:, :0], axes=(1, 2, 0))
 
 
-transpose = linear(
+transpose: Op = linear(
     "transpose",
     np.transpose,
-    lambda ct, axes: np.transpose(ct, inverse(axes)),
+    lambda ct, axes: evaluate(transpose, (ct,), {"axes": inverse(axes)}),
     batch=_batch_transpose,
     rows=_transpose_rows,
 )

@@ -119,7 +119,7 @@ def read_at(cell: Array, index: Any) -> Array:
     if type(index) is int and type(cell) is Array:
         shape = cell.shape
         if len(shape) == 1 and type(shape[0]) is int and -shape[0] <= index < shape[0]:
-            element: Array = getitem(cell, index=(index,))
+            element: Array = cell._handler.apply(getitem, (cell,), {"index": (index,)})
             return element
     template, arrays = split_index(index, cell.shape)
     if not _are_numbers(arrays):

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..core import trees
-from ..core.array import Array, peek
+from ..core.array import Array, ndim_of, peek, shape_of
 from ..core.errors import BatchSizeError, TracedConditionError, for_users, user_line
 from ..core.foreign import as_array
 from ..core.handler import HOST, Handler, evaluate, update
-from ..core.operation import Binary, Op, Unary, Write, spec_of
+from ..core.operation import Binary, Op, Spec, Unary, Write
 from ..graph.dims import is_open
 from ..lift.lanes import Parted
 from .calls import Call, Decorated, argument_name, as_leaf, take_out
@@ -61,10 +62,23 @@ class Batch(Handler):
         return Array(self, op(value) if type(value) is Array else op.implementation(value))
 
     def binary(self, op: Binary, a: Any, b: Any) -> Array:
-        values, batched = self.open((a, b))
-        a, b = self.align(values, batched)
+        left = right = False
+        if type(a) is Array:
+            left = a._handler is self
+            a = a._value if left or a._handler is HOST else a.snapshot()
+        if type(b) is Array:
+            right = b._handler is self
+            b = b._value if right or b._handler is HOST else b.snapshot()
+        kind = type(b if left else a)
+        if kind is not float and kind is not int:
+            # NumPy's broadcasting lines lanes up that have as many axes behind them.
+            surplus = ndim_of(a) - left - ndim_of(b) + right
+            if surplus < 0 and left:
+                a = a.reshape(a.shape[0], *(1,) * -surplus, *a.shape[1:])
+            elif surplus > 0 and right:
+                b = b.reshape(b.shape[0], *(1,) * surplus, *b.shape[1:])
         op = op.lanes
-        return Array(self, op(a, b) if isinstance(a, Array) or isinstance(b, Array) else op.implementation(a, b))
+        return Array(self, op(a, b) if type(a) is Array or type(b) is Array else op.implementation(a, b))
 
     def apply(self, op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
         if op.structured:
@@ -84,12 +98,9 @@ class Batch(Handler):
             target._value = None
         else:
             # The same for all lanes until now: each lane gets a copy of its own.
-            whole = target._value if target._handler is HOST else target.snapshot()
-            lanes = np.broadcast_to(whole, (self.size, *np.shape(whole)))
-            plain = is_open(np.shape(whole)) or np.asarray(peek(whole)).flags.c_contiguous
-            box = [lanes.copy() if plain else lanes]
+            box = [self.repeated(target._value if target._handler is HOST else target.snapshot())]
         assert op.batch is not None
-        lane = spec_of(box[0])._replace(shape=box[0].shape[1:])
+        lane = Spec(box[0].shape[1:], box[0].dtype)
         try:
             operands, params = op.batch(op, self.size, lane, values, batched, params)
             operands = [x.read() if isinstance(x, Array) else x for x in operands]
@@ -98,6 +109,16 @@ class Batch(Handler):
             if target._handler is self:
                 target._value = box.pop()
             raise
+
+    def repeated(self, value: Any) -> Any:
+        """A copy of an array for each lane; of one that is not in C's order, what shows it in each."""
+        if type(value) is np.ndarray and value.flags.c_contiguous:
+            copies = np.empty((self.size, *value.shape), value.dtype)
+            copies[...] = value
+            return copies
+        shape = shape_of(value)
+        lanes = np.broadcast_to(value, (self.size, *shape))
+        return lanes.copy() if is_open(shape) or np.asarray(peek(value)).flags.c_contiguous else lanes
 
     def open(self, operands: Sequence[Any]) -> tuple[list[Any], list[bool]]:
         """The operands one level out, and which of them are batched."""
@@ -111,15 +132,6 @@ class Batch(Handler):
             values.append(x)
             batched.append(mine)
         return values, batched
-
-    def align(self, values: Sequence[Any], batched: Sequence[bool]) -> list[Any]:
-        """Give batched operands lane axes in front, so that NumPy's broadcasting lines their lanes up."""
-        dims = [np.ndim(v) - b for v, b in zip(values, batched, strict=True)]
-        most = max(dims)
-        return [
-            v.reshape(v.shape[0], *(1,) * (most - n), *v.shape[1:]) if b and n < most else v
-            for v, b, n in zip(values, batched, dims, strict=True)
-        ]
 
     def lane_by_lane(self, op: Op, values: Sequence[Any], batched: Sequence[bool], params: dict[str, Any]) -> Any:
         """Perform an operation without a batching rule on one lane after the other."""
@@ -141,7 +153,7 @@ def _lane_by_lane_in_memory(value: Any) -> Any:
     Further results inherit the order of axes in memory, and it decides what reshapes to a view: were lanes interleaved,
     a lane's own axes could end up in another order than they have outside a batch.
     """
-    if type(value) is not np.ndarray or value.ndim < 2:
+    if type(value) is not np.ndarray or value.ndim < 2 or value.flags.c_contiguous:
         return value
     steps = [abs(n) for n in value.strides]
     if not 0 < steps[0] < max(steps):
@@ -185,9 +197,8 @@ class Vmap(Decorated):
                 raise BatchSizeError(f"{origin}: in_axes has {len(in_axes)} entries for {len(arguments)} arguments")
         else:
             in_axes = (in_axes,) * len(arguments)
-        names = [argument_name(self.function, i) for i in range(len(arguments))]
-        plans = [_Mapped(origin, n, a, x) for n, a, x in zip(names, arguments, in_axes, strict=True)]
-        plans += [_Mapped(origin, n, a, 0) for n, a in keywords.items()]
+        plans = [_Mapped(self, i, a, x) for i, (a, x) in enumerate(zip(arguments, in_axes, strict=True))]
+        plans += [_Mapped(self, n, a, 0) for n, a in keywords.items()]
         size = _common_size(origin, plans, self.axis_size)
         handler = Batch(size, origin)
         call = Call(self, handler, rewrites=True)
@@ -201,10 +212,10 @@ class Vmap(Decorated):
         finally:
             named_axes.reset(token)
         outputs, structure = trees.flatten(result)
-        axes = _axes_of_leaves(origin, "out_axes", self.out_axes, result)
-        paths = trees.leaf_paths(result) if len(outputs) != 1 else [""]
+        axes = _axes_of_leaves(origin, lambda: "out_axes", self.out_axes, result)
         values = [
-            _unbatched(origin, handler, out, axis, path) for out, axis, path in zip(outputs, axes, paths, strict=True)
+            _unbatched(origin, handler, out, axis, partial(trees.leaf_path, result, i))
+            for i, (out, axis) in enumerate(zip(outputs, axes, strict=True))
         ]
         handler.end()
         return trees.unflatten(structure, values)
@@ -213,31 +224,43 @@ class Vmap(Decorated):
 class _Mapped:
     """One argument: its leaves, and the axis each is mapped over (None: not mapped)."""
 
-    __slots__ = ("axes", "leaves", "sizes", "structure", "value")
+    __slots__ = ("axes", "key", "leaves", "origin", "sizes", "structure", "value")
 
-    def __init__(self, origin: object, name: str, value: Any, in_axes: Any) -> None:
+    def __init__(self, origin: Vmap, key: int | str, value: Any, in_axes: Any) -> None:
+        self.origin = origin
+        self.key = key
         self.value = value
         self.leaves: list[Any] = []
         self.structure: Any = None
         self.axes: list[int | None] = []
-        self.sizes: list[tuple[str, int]] = []
+        self.sizes: list[tuple[int, int, int]] = []
+        """Of each leaf that is mapped its number, the axis as it was given, and the length there."""
         if in_axes is None:
             return
         self.leaves, self.structure = trees.flatten(value)
-        self.axes = _axes_of_leaves(origin, f"in_axes of {name}", in_axes, value)
-        paths = trees.leaf_paths(value) if len(self.leaves) > 1 else [""]
-        for i, (leaf, axis, path) in enumerate(zip(self.leaves, self.axes, paths, strict=True)):
+        self.axes = _axes_of_leaves(origin, lambda: f"in_axes of {self.name()}", in_axes, value)
+        for i, (leaf, axis) in enumerate(zip(self.leaves, self.axes, strict=True)):
             if axis is None:
                 continue
             leaf = self.leaves[i] = as_array(leaf)
-            shape = np.shape(leaf) if not isinstance(leaf, Array) else leaf.shape
-            where = name + path
+            shape = shape_of(leaf)
             if not shape:
-                raise BatchSizeError(f"{origin}: {where} is a number and has no axis to map over; use in_axes=None")
+                raise BatchSizeError(
+                    f"{origin}: {self.name(i)} is a number and has no axis to map over; use in_axes=None"
+                )
             if not -len(shape) <= axis < len(shape):
-                raise BatchSizeError(f"{origin}: {where} has shape {shape} and no axis {axis}")
+                raise BatchSizeError(f"{origin}: {self.name(i)} has shape {shape} and no axis {axis}")
             self.axes[i] = axis % len(shape)
-            self.sizes.append((f"axis {axis} of {where} (shape {shape})", shape[axis]))
+            self.sizes.append((i, axis, shape[axis]))
+
+    def name(self, leaf: int | None = None) -> str:
+        """What messages call the argument, or one of its leaves; finding out takes a while."""
+        path = "" if leaf is None else trees.leaf_path(self.value, leaf)
+        return argument_name(self.origin.function, self.key) + path
+
+    def name_of_axis(self, leaf: int, axis: int) -> str:
+        """What messages call an axis that is mapped."""
+        return f"axis {axis} of {self.name(leaf)} (shape {shape_of(self.leaves[leaf])})"
 
     def cells(self, call: Call, handler: Batch) -> Any:
         """The argument as the function sees it."""
@@ -256,44 +279,51 @@ class _Mapped:
 
 
 def _common_size(origin: object, plans: Sequence[_Mapped], axis_size: int | None) -> int:
-    sizes = [found for plan in plans for found in plan.sizes]
-    if not sizes and axis_size is None:
-        raise BatchSizeError(f"{origin}: no argument is mapped over; give one an axis in in_axes, or pass axis_size")
-    first = ("axis_size", axis_size) if axis_size is not None else sizes[0]
-    for where, size in sizes:
-        if size != first[1]:
-            raise BatchSizeError(f"{origin}: {first[0]} has {first[1]} lanes, but {where} has {size}")
-    assert first[1] is not None
-    return first[1]
+    sizes = [(plan, *found) for plan in plans for found in plan.sizes]
+    if axis_size is None:
+        if not sizes:
+            raise BatchSizeError(
+                f"{origin}: no argument is mapped over; give one an axis in in_axes, or pass axis_size"
+            )
+        common = sizes[0][-1]
+    else:
+        common = axis_size
+    for plan, leaf, axis, size in sizes:
+        if size != common:
+            first = "axis_size" if axis_size is not None else sizes[0][0].name_of_axis(*sizes[0][1:3])
+            raise BatchSizeError(
+                f"{origin}: {first} has {common} lanes, but {plan.name_of_axis(leaf, axis)} has {size}"
+            )
+    return common
 
 
-def _axes_of_leaves(origin: object, name: str, axes: Any, tree: Any) -> list[int | None]:
+def _axes_of_leaves(origin: object, name: Callable[[], str], axes: Any, tree: Any) -> list[int | None]:
     """An axis for each leaf of a tree, from a number for all or a tree that is a prefix of it."""
     if axes is None or isinstance(axes, int):
         return [axes] * len(trees.flatten(tree)[0])
     try:
         return trees.broadcast_prefix(axes, tree)
     except (ValueError, TypeError) as error:
-        raise BatchSizeError(f"{origin}: {name}={axes!r} does not fit the structure of the value: {error}") from None
+        raise BatchSizeError(f"{origin}: {name()}={axes!r} does not fit the structure of the value: {error}") from None
 
 
-def _unbatched(origin: object, handler: Batch, out: Any, axis: int | None, path: str) -> Any:
+def _unbatched(origin: object, handler: Batch, out: Any, axis: int | None, path: Callable[[], str]) -> Any:
     """A result with its batch axis where `out_axes` wants it."""
     cell = out.read() if isinstance(out, Array) else out
     mine = isinstance(cell, Array) and cell._handler is handler
     value = take_out(handler, cell)
     if axis is None:
         if mine:
-            raise BatchSizeError(f"{origin}: out_axes=None, but the result{path} differs between the lanes")
+            raise BatchSizeError(f"{origin}: out_axes=None, but the result{path()} differs between the lanes")
         return value
     if not isinstance(value, (Array, np.ndarray, np.generic, int, float, complex)):
-        raise BatchSizeError(f"{origin}: the result{path} is {value!r}, not an array or number")
+        raise BatchSizeError(f"{origin}: the result{path()} is {value!r}, not an array or number")
     if not mine:
         value = np.broadcast_to(value, (handler.size, *np.shape(value)))
         value = value if isinstance(value, Array) else value.copy()
-    ndim = np.ndim(value)
+    ndim = ndim_of(value)
     if not -ndim <= axis < ndim:
-        raise BatchSizeError(f"{origin}: out_axes={axis}, but the result{path} has {ndim} axes")
+        raise BatchSizeError(f"{origin}: out_axes={axis}, but the result{path()} has {ndim} axes")
     return np.moveaxis(value, 0, axis) if axis else value
 
 

@@ -24,6 +24,7 @@ from ..core.errors import MutationError, NonDifferentiableError, is_engine
 from ..core.foreign import as_array, is_foreign
 from ..core.handler import HOST, Handler
 from ..core.operation import is_differentiable, spec_of
+from ..core.protocol import hooks
 from ..lift.objects import lift_object
 from ..lift.session import Session, write_back
 from .reverse import lowest
@@ -140,7 +141,8 @@ class Call:
         else:
             session.renew()
         self.session = session
-        self.function = session.lift(transformed.function)
+        known = session.known.get(id(transformed.function))
+        self.function = session.lift(transformed.function) if known is None else known[1]
         self.followed: list[tuple[Any, Array, int | None]] = []
         self.arguments: tuple[Sequence[Any], dict[str, Any]] = ((), {})
 
@@ -150,7 +152,8 @@ class Call:
         try:
             try:
                 result = self.function(*arguments, **keywords)
-            except BaseException:
+            except BaseException as error:
+                hooks.reword(error)
                 self.finish()
                 raise
             if finish:
@@ -163,14 +166,21 @@ class Call:
     def finish(self) -> None:
         """Carry writes back to the caller's arrays, which a tape must not be reading any more."""
         session = self.session
-        written = [one for one in self.followed if one[1]._version]
-        if written or session.arrays:
-            if (self.followed or session.data) and (written or any(cell._version for _, cell, _ in session.arrays)):
+        if self._has_written():
+            if self.followed or session.data:
                 self._refuse_aliases()
-            for array, cell, axis in written:
-                write_back(array, cell, self.handler, axis)
+            for array, cell, axis in self.followed:
+                if cell._version:
+                    write_back(array, cell, self.handler, axis)
         if session.finish(self.handler):
             self.transformed.session = self.session
+
+    def _has_written(self) -> bool:
+        """Whether the function has written to an array that it was given or captures."""
+        for _, cell, _ in (*self.followed, *self.session.arrays):  # noqa: SIM110  (a generator costs twice as much here)
+            if cell._version:
+                return True
+        return False
 
     def _refuse_aliases(self) -> None:
         """Refuse a write into memory that two cells stand for, because through the other it was not seen."""

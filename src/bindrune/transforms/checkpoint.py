@@ -173,9 +173,9 @@ class _CheckpointCall:
     def first(self, values: Sequence[Any], active: Sequence[int]) -> tuple[list[Any], list[Any]]:
         """The leaves of the result, and what the policy keeps."""
         if self.policy is save_nothing:
-            return rehearse(Reverse("br.checkpoint"), self.program, values, active), []
+            return rehearse(lambda: Reverse("br.checkpoint"), self.program, values, active), []
         keeper = _Keeper(self.policy)
-        found = rehearse(_Repeat(keeper), self.program, keeper.cells(values), active)
+        found = rehearse(lambda: _Repeat(keeper), self.program, keeper.cells(values), active)
         keeper.policy = None
         found = [bare(keeper.take(v)) for v in found]
         keeper.end()

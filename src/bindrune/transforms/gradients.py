@@ -32,7 +32,7 @@ from .calls import (
     split_aux,
     take_out,
 )
-from .reverse import Reverse, Tape
+from .reverse import Reverse
 
 __all__ = ["Derivative", "Pullback", "Recorded", "grad", "value_and_grad", "vjp"]
 
@@ -43,7 +43,7 @@ class Recorded:
     One that does not own copies of the caller's arrays must finish its `call` after the last way back.
     """
 
-    __slots__ = ("aux", "call", "has_complex", "leaves", "outputs", "structures", "tape", "value")
+    __slots__ = ("aux", "call", "handler", "has_complex", "leaves", "outputs", "structures", "value")
 
     def __init__(
         self,
@@ -54,20 +54,22 @@ class Recorded:
         has_aux: bool = False,
         owns: bool = False,
     ) -> None:
-        handler = Reverse(transformed)
+        handler = self.handler = Reverse(transformed)
         call = self.call = Call(transformed, handler, owns)
         self.leaves: list[Any] = []
         self.has_complex = False
-        self.structures: list[tuple[Any, list[Any]]] = []
+        self.structures: list[tuple[Any, Sequence[Any]]] = []
         """The structure of each chosen argument, and for each leaf None, or its gradient if that is known already."""
-        given: list[Any] = [self._leaf(call, i, a) if i in keys else call.constant(a) for i, a in enumerate(arguments)]
+        given: list[Any] = []
+        for i, a in enumerate(arguments):
+            given.append(self._leaf(call, i, a) if i in keys else call.constant(a))
         named = keywords and {k: self._leaf(call, k, v) if k in keys else call.constant(v) for k, v in keywords.items()}
         result = call.run(given, named, finish=owns)
         self.aux = None
-        self.tape = Tape(handler)
-        if type(result) is Array and not has_aux:
-            self.outputs = [result._mark if result._handler is handler else None]
-            self.value = take_out(handler, result)
+        if type(result) is Array and result._handler is handler and not has_aux:
+            value = result._value
+            self.outputs = [result._mark]
+            self.value = value.snapshot() if type(value) is Array else value
             handler.end()
             return
         if has_aux:
@@ -81,10 +83,12 @@ class Recorded:
     def _leaf(self, call: Call, key: int | str, value: Any) -> Any:
         """Stand-ins for the leaves of a chosen argument."""
         handler: Any = call.handler
-        if type(value) is np.ndarray and value.dtype.kind == "f":
+        if type(value) is np.ndarray and value.dtype.kind == "f":  # as it is most often
             self.leaves.append(value)
-            self.structures.append((None, [None]))
-            return call.follow(value, handler.leaf(duplicate(value) if call.session.owns else value))
+            self.structures.append(_ONE_LEAF)
+            cell: Array = handler.leaf(duplicate(value) if call.session.owns else value)
+            call.followed.append((value, cell, None))
+            return cell
         leaves, structure = differentiable_leaves(call.transformed, key, value)
         known: list[Any] = []
         cells: list[Any] = []
@@ -103,7 +107,7 @@ class Recorded:
     def pull_back(self, seeds: Sequence[tuple[int, Any]], conjugate: bool = False) -> list[Any]:
         """The cotangents of the chosen arguments, as trees like theirs, in the order of the call."""
         found = self.pull_back_leaves(seeds, conjugate)
-        if len(self.structures) == 1 and self.structures[0][0] is None and found:
+        if found and len(self.structures) == 1 and self.structures[0][0] is None:
             return found
         rest = iter(found)
         return [
@@ -114,12 +118,16 @@ class Recorded:
     def pull_back_leaves(self, seeds: Sequence[tuple[int, Any]], conjugate: bool = False) -> list[Any]:
         """The cotangents of the leaves that have one."""
         leaves = self.leaves
-        found = self.tape.pull_back(seeds, len(leaves))
+        found = self.handler.pull_back(seeds, len(leaves))
         if conjugate and self.has_complex:
             found = [np.conjugate(ct) if ct is not None and dtype_of(ct).kind == "c" else ct for ct in found]
         if len(leaves) > 1 or not conjugate:
             found = separate(found, [seed for _, seed in seeds])
-        return [_finish(ct, leaf) for ct, leaf in zip(found, leaves, strict=True)]
+        return list(map(_finish, found, leaves))
+
+
+_ONE_LEAF = (None, (None,))
+"""The structure of an argument that is one array, and that its gradient is not known."""
 
 
 def _mark_of(handler: Reverse, out: Any) -> int | None:
@@ -130,6 +138,8 @@ def _mark_of(handler: Reverse, out: Any) -> int | None:
 
 def _finish(cotangent: Any, leaf: Any) -> Any:
     """The gradient with respect to a leaf: zeros where there is none, an array of its own, a number for a number."""
+    if type(cotangent) is type(leaf) is np.ndarray:
+        return cotangent if cotangent.base is None else cotangent.copy()
     if cotangent is None:
         spec = spec_of(leaf)
         cotangent = np.zeros(spec.shape, spec.dtype)

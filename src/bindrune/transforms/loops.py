@@ -63,6 +63,8 @@ def steps_to_next_state(steps: int, states: int) -> int:
     return max(least, steps - comb(states - 1 + repeats, states - 1), 1)
 
 
+_recorder = functools.partial(Reverse, "br.checkpoint_loop")
+
 State = list[Any]
 Kept = list[tuple[int, State]]
 """Steps, and the states before them, in order."""
@@ -81,9 +83,7 @@ class _Loop:
 
     def rehearse(self, number: int, state: State, captured: Sequence[Any]) -> State:
         """Take one step."""
-        values = [number, *state, *captured]
-        active = [i for i, v in enumerate(values) if is_differentiable(v)]
-        return rehearse(Reverse("br.checkpoint_loop"), self.step, values, active)
+        return rehearse(_recorder, self.step, [number, *state, *captured])
 
     def advance(self, kept: Kept, stop: int, captured: Sequence[Any]) -> State:
         """The state before the last step before `stop`, from the last one kept; keeps more on the way."""
@@ -118,9 +118,7 @@ class _Loop:
                 kept.pop()
             values = [stop - 1, *self.advance(kept, stop, captured), *captured]
             followed = [i for i in range(1, 1 + self.count) if is_differentiable(values[i])]
-            _, pull = record(
-                Reverse("br.checkpoint_loop"), self.step, values, [*followed, *(1 + self.count + i for i in active)]
-            )
+            _, pull = record(_recorder(), self.step, values, [*followed, *(1 + self.count + i for i in active)])
             found = pull(state_cts)
             state_cts = [None] * self.count
             for i, ct in zip(followed, found, strict=False):
@@ -141,6 +139,15 @@ class _Loop:
             return found[: self.count] + [found[self.count + i] for i in of_state]
 
         return replace(self, step=with_tangents, count=more)
+
+
+class _Step(Program):
+    """A step, which compares the leaves of the state it returns with those it was given: they are its result."""
+
+    __slots__ = ()
+
+    def take_apart(self, result: list[Any]) -> list[Any]:
+        return result
 
 
 class _StepInLanes:
@@ -292,14 +299,14 @@ def checkpoint_loop(body: Callable[[int, Any], Any], n: int, state: Any, states:
         if other != structure:
             raise TypeError(f"br.checkpoint_loop: step {number} turns a state of structure {structure} into {other}")
         for i, (old, new) in enumerate(zip(given, found, strict=True)):
-            if is_differentiable(new) and not is_differentiable(old):
+            if not is_differentiable(old) and is_differentiable(new):
                 raise TypeError(
                     f"br.checkpoint_loop: step {number} makes floats of integers in state{trees.leaf_path(state, i)}. "
                     "Begin with floats."
                 )
         return found
 
-    program = Program("br.checkpoint_loop", Captured(body), step)
+    program = _Step("br.checkpoint_loop", Captured(body), step)
     if not program.cells and not any(isinstance(leaf, Array) for leaf in leaves):
         state = trees.map_leaves(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, state)
         for i in range(n):

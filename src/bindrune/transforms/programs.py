@@ -24,7 +24,7 @@ from ..core.stack import STACK, ZEROS
 from .batch import Batch, named_axes
 from .closures import Captured
 from .forward import Forward
-from .reverse import Into, Reverse, Tape, deliver
+from .reverse import Into, Reverse, deliver
 
 __all__ = [
     "NUMERIC",
@@ -133,7 +133,10 @@ class Scope(Handler):
         return Array(self, op(value) if type(value) is Array else op.implementation(value))
 
     def binary(self, op: Binary, a: Any, b: Any) -> Array:
-        a, b = self.take(a), self.take(b)
+        if type(a) is Array:
+            a = a._value if a._handler is self or a._handler is HOST else a.snapshot()
+        if type(b) is Array:
+            b = b._value if b._handler is self or b._handler is HOST else b.snapshot()
         return Array(self, op(a, b) if type(a) is Array or type(b) is Array else op.implementation(a, b))
 
     def apply(self, op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -203,14 +206,20 @@ class Program:
     def __call__(self, values: Sequence[Any]) -> list[Any]:
         scope = Scope(self.name)
         given = scope.cells(values)
-        count = len(given) - len(self.cells)
-        copies = self.captured.over(given[count:])
+        contents, captured = self.captured.contents, self.captured.cells
+        copies = None
+        if captured:
+            given, captured = given[: -len(captured)], given[-len(captured) :]
+            copies = self.captured.over(captured)
+            contents = copies.contents
         try:
-            result = self.body(copies.contents, given[:count])
+            result = self.body(contents, given)
             found = [bare(scope.take(bare(v))) for v in self.take_apart(result)]
         finally:
             scope.end()
-        refuse_writes(self.name, given[count:])
+        if copies is None:
+            return found
+        refuse_writes(self.name, captured)
         if copies.are_changed():
             raise MutationError(
                 f"{self.name}: the function changes a list, a dictionary or an object that it captures and that holds "
@@ -318,15 +327,13 @@ Pull = Callable[[Sequence[Any]], list[Any]]
 """From the cotangents of results, None for zero, to those of values."""
 
 
-def recorded(
-    handler: Reverse, program: Runnable, values: Sequence[Any], active: Sequence[int]
-) -> tuple[list[Any], Tape]:
-    """Run a program under a handler of its own that follows the values at `active`: the results, and the tape."""
+def recorded(handler: Reverse, program: Runnable, values: Sequence[Any], active: Sequence[int]) -> list[Any]:
+    """Run a program under a handler of its own that follows the values at `active`: the results."""
     given = list(values)
     for i in active:
         given[i] = handler.leaf(given[i])
     try:
-        return program(given), Tape(handler)
+        return program(given)
     finally:
         handler.end()
 
@@ -338,14 +345,14 @@ def followed(marks: Sequence[int | None]) -> list[int]:
 
 def record(handler: Reverse, program: Runnable, values: Sequence[Any], active: Sequence[int]) -> tuple[list[Any], Pull]:
     """Run a program under a handler of its own: the results, and the way back to the values at `active`."""
-    found, tape = recorded(handler, program, values, active)
+    found = recorded(handler, program, values, active)
     mine = [isinstance(v, Array) and v._handler is handler for v in found]
     seats = [v._mark if m else None for v, m in zip(found, mine, strict=True)]
     spaces = [TangentSpace(values[i]) for i in active]
 
     def pull(cotangents: Sequence[Any]) -> list[Any]:
         seeds = [(s, ct) for s, ct in zip(seats, cotangents, strict=True) if s is not None and ct is not None]
-        pulled = tape.pull_back(seeds, len(active))
+        pulled = handler.pull_back(seeds, len(active))
         return [space.zeros() if ct is None else bare(ct) for ct, space in zip(pulled, spaces, strict=True)]
 
     return [bare(v._value) if m else v for v, m in zip(found, mine, strict=True)], pull
@@ -358,14 +365,20 @@ class _NoTape(list[Any]):
         return self
 
 
-def rehearse(handler: Reverse, program: Runnable, values: Sequence[Any], active: Sequence[int]) -> list[Any]:
+def rehearse(
+    recorder: Callable[[], Reverse], program: Runnable, values: Sequence[Any], active: Sequence[int] | None = None
+) -> list[Any]:
     """Run a program that is going to be recorded later: the results it then has, and nothing kept.
 
     Derivatives further out follow what a function with rules does under reverse mode, which is not what it does alone.
+    Followed are the values at `active`, or all that have a derivative.
     """
     if not any(map(_is_differentiated, values)):
         return program(values)
+    handler = recorder()
     handler.tape = _NoTape()
+    if active is None:
+        active = [i for i, v in enumerate(values) if is_differentiable(v)]
     return record(handler, program, values, active)[0]
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from itertools import islice
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from ..core.operation import Binary, Op, Spec, Unary, Write, is_differentiable, 
 from ..core.specs import zeros
 from ..core.stack import STACK
 
-__all__ = ["Into", "Pull", "Reverse", "Tape", "deliver", "lowest"]
+__all__ = ["Into", "Pull", "Reverse", "deliver", "lowest"]
 
 _WEAK = (float, int, bool)
 
@@ -51,8 +52,11 @@ cotangents itself has an `Into`.
 """
 
 
+_LEAF = (None, None, None, None)
+
+
 class Reverse(Handler):
-    """Records operations on a tape."""
+    """Records operations on a tape; after it has ended, pulls cotangents back along it any number of times."""
 
     __slots__ = ("noisy", "selects", "tape")
 
@@ -65,7 +69,9 @@ class Reverse(Handler):
 
     def leaf(self, value: Any) -> Array:
         """A cell to differentiate with respect to."""
-        return Array(self, value, self.record(None, None, None, None))
+        tape = self.tape
+        tape += _LEAF
+        return Array(self, value, len(tape) // _FIELDS - 1)
 
     def record(self, pull: Pull | Write | None, kept: Any, parents: Any, specs: Any) -> int:
         """Append an entry to the tape: its mark."""
@@ -91,29 +97,32 @@ class Reverse(Handler):
         return Array(self, y, len(tape) // _FIELDS - 1)
 
     def binary(self, op: Binary, a: Any, b: Any) -> Array:
-        chosen = 0
-        parents: Any = None
+        left: Any = None
+        right: Any = None
         if type(a) is Array:
             if a._handler is self:
-                chosen = 1
-                parents = a._mark
+                left = a._mark
                 a = a._value
             else:
                 a = a._value if a._handler is HOST else a.snapshot()
         if type(b) is Array:
             if b._handler is self:
-                if not chosen:
-                    chosen, parents = 2, b._mark
-                elif b._mark != parents:
-                    chosen, parents = 3, (parents, b._mark)
-                elif op.rules[_TWICE] is not None:
-                    chosen = _TWICE
+                right = b._mark
                 b = b._value
             else:
                 b = b._value if b._handler is HOST else b.snapshot()
         y = op(a, b) if type(a) is Array or type(b) is Array else op.implementation(a, b)
         if paused_below() > self.level:
             return constant(y)
+        parents: Any
+        if right is None:
+            chosen, parents = 1, left
+        elif left is None:
+            chosen, parents = 2, right
+        elif left == right and op.rules[_TWICE] is not None:
+            chosen, parents = _TWICE, left
+        else:
+            chosen, parents = 3, (left, right)
         rule = op.rules[chosen]
         if rule is None:
             rule, chosen, parents = _without_constant_partials(op, chosen, parents)
@@ -138,16 +147,23 @@ class Reverse(Handler):
             return self._apply_to_one(op, operands[0], params)
         values, marks = self.open(operands)
         y = evaluate(op, values, params)
-        active = [i for i, mark in enumerate(marks) if mark is not None and op.differentiable(i)]
-        if not active or paused_below() > self.level:
+        if paused_below() > self.level:
+            return constants(y)
+        active: list[int] = []
+        kept: list[Any] = []
+        for i, mark in enumerate(marks):
+            if mark is not None:
+                rule = op.vjps[op.slot(i)]
+                if rule is not None:
+                    active.append(i)
+                    kept.append(rule.keep(y, values, params, i))
+        if not active:
             return constants(y)
         if len(active) == 1:
             i = active[0]
-            rule = op.vjp(i)
-            return self._follow(op, y, rule.pull, rule.keep(y, values, params, i), marks[i], spec_of(values[i]))
-        kept = tuple([op.vjp(i).keep(y, values, params, i) for i in active])
+            return self._follow(op, y, op.vjp(i).pull, kept[0], marks[i], spec_of(values[i]))
         parents, specs = tuple([marks[i] for i in active]), tuple([spec_of(values[i]) for i in active])
-        return self._follow(op, y, op.pull_to(tuple(active)), kept, parents, specs)
+        return self._follow(op, y, op.pull_to(tuple(active)), tuple(kept), parents, specs)
 
     def _apply_to_one(self, op: Op, x: Array, params: dict[str, Any]) -> Any:
         """`apply` for a single operand, which then is mine; the same as above without its loops."""
@@ -157,8 +173,12 @@ class Reverse(Handler):
         if rule is None or paused_below() > self.level:
             return constants(y)
         kept = rule.keep(y, (value,), params, 0)
-        if type(y) is tuple or not op.plain or not is_differentiable(y):
+        if type(y) is tuple:
             return self._follow(op, y, rule.pull, kept, x._mark, spec_of(value))
+        if not op.plain:
+            self._remark(op)
+        if not is_differentiable(y):
+            return constant(y)
         tape = self.tape
         tape += (rule.pull, kept, x._mark, spec_of(value))
         return Array(self, y, len(tape) // _FIELDS - 1)
@@ -225,17 +245,6 @@ class Reverse(Handler):
         self.selects |= op.selects
         self.noisy |= not op.quiet
 
-
-class Tape:
-    """What a finished forward pass leaves: enough to pull cotangents back any number of times."""
-
-    __slots__ = ("entries", "noisy", "selects")
-
-    def __init__(self, handler: Reverse) -> None:
-        self.entries = handler.tape
-        self.selects = handler.selects
-        self.noisy = handler.noisy
-
     def pull_back(self, seeds: Sequence[tuple[int, Any]], leaves: int) -> list[Any]:
         """The cotangents of the first `leaves` entries from those of others; None where there is none."""
         if not self.noisy and not self.selects:
@@ -251,22 +260,23 @@ class Tape:
         return found
 
     def _walk(self, seeds: Sequence[tuple[int, Any]], leaves: int, guarded: bool = False) -> list[Any]:
-        count = len(self.entries) // _FIELDS
+        count = len(self.tape) // _FIELDS
         slots: list[Any] = [None] * count
         for mark, seed in seeds:
             slots[mark] = seed if slots[mark] is None else accumulate(slots[mark], seed)
-        fields = reversed(self.entries)
+        fields = reversed(self.tape)
         entries = zip(fields, fields, fields, fields)  # noqa: B905  (none is cut short)
         for specs, parents, kept, pull in islice(entries, count - leaves):
             ct = slots.pop()
             if ct is None:
                 continue
-            if type(pull) is Write:
-                _pull_write(slots, ct, pull, kept, parents, specs)
-                continue
-            if type(pull) is Into:
-                _pull_into(slots, ct, pull, parents, specs)
-                continue
+            if type(pull) is not FunctionType:
+                if type(pull) is Write:
+                    _pull_write(slots, ct, pull, kept, parents, specs)
+                    continue
+                if type(pull) is Into:
+                    _pull_into(slots, ct, pull, parents, specs)
+                    continue
             if type(ct) is Buffer:
                 ct = ct.value
             found = pull(ct, kept, specs)
@@ -290,7 +300,10 @@ class Tape:
                     slots[parent] = g
                 else:
                     _add(slots, parent, g)
-        return [ct.value if type(ct) is Buffer else ct for ct in slots]
+        for i, ct in enumerate(slots):
+            if type(ct) is Buffer:
+                slots[i] = ct.value
+        return slots
 
 
 def _pull_write(
@@ -382,7 +395,7 @@ def _from_parts(pull: Pull, results: Sequence[Spec]) -> Pull:
 def _fit(cotangent: Any, spec: Spec) -> Any:
     """Bring a cotangent to its operand's shape (summing what was broadcast) and dtype (dropping imaginary parts)."""
     kind = type(cotangent)
-    if kind is np.ndarray or kind is np.float64:
+    if kind is np.ndarray or kind is np.float64 or kind is Array:
         if cotangent.shape == spec[0] and cotangent.dtype == spec[1]:
             return cotangent
     elif isinstance(cotangent, Contribution) or not isinstance(cotangent, (Array, np.ndarray, np.generic, float)):

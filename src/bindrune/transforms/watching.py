@@ -24,7 +24,7 @@ from ..core.operation import Binary, Elementwise, Op, Unary, Write
 from .batch import Batch
 from .calls import watcher
 from .forward import Forward
-from .reverse import Reverse, Tape
+from .reverse import Reverse
 
 __all__ = ["Event", "Line", "Listener", "Place", "attend", "here", "nearest", "watching"]
 
@@ -111,7 +111,7 @@ def _is_delivering() -> bool:
     user = next(user_frames(), None)
     frame: FrameType | None = sys._getframe()
     while frame is not user and frame is not None and frame.f_code is not _Placed.__call__.__code__:
-        if frame.f_code is Tape._walk.__code__:
+        if frame.f_code is Reverse._walk.__code__:
             return True
         frame = frame.f_back
     return False
