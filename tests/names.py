@@ -416,6 +416,7 @@ ARRAYS = [
         "Any array",
         "br.grad(lambda v: (x := np.full(2, v), np.multiply(x, 3, out=x), np.sum(x))[2])(1.0) == 6",
     ),
+    Row("", "", "br.set_threads", "br.set_threads(2) is None"),
     Row("jax.device_get", "", "Nothing to do: results are arrays", "type(br.vmap(np.sin)(np.zeros(2))) is np.ndarray"),
     Row("jax.enable_x64", "", "Always", "br.grad(np.sin)(0.0).dtype == np.float64"),
     Row(

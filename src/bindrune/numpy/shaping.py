@@ -7,6 +7,7 @@ is one is asked of NumPy itself, on the plain array under the stand-in.  What th
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Iterator, Sequence
@@ -225,6 +226,12 @@ def _resize(a: Any, new_shape: Any) -> Any:
 # ------------------------------------------------------------------------------------------------------------- axes
 
 
+@functools.cache
+def _any_array(ndim: int) -> Any:
+    """An array by which NumPy tells whether axes are right."""
+    return np.empty((0,) * ndim)
+
+
 def _permuted(a: Array, axes: Sequence[int]) -> Array:
     return View(a, shaping.transpose, {"axes": tuple(axes)}, tuple(a.shape[i] for i in axes))
 
@@ -239,7 +246,7 @@ def _transpose(a: Any, axes: Any = None) -> Any:
     if axes is None:
         return _permuted(a, range(ndim - 1, -1, -1))
     axes = concrete(axes) if isinstance(axes, Array) else axes
-    np.transpose(peek(a), axes)
+    np.transpose(_any_array(ndim), axes)
     axes = axes if isinstance(axes, Sequence | np.ndarray) else (axes,)
     return _permuted(a, [operator.index(i) % ndim for i in axes])
 
@@ -247,7 +254,7 @@ def _transpose(a: Any, axes: Any = None) -> Any:
 @implements(np.swapaxes)
 def _swapaxes(a: Any, axis1: Any, axis2: Any) -> Any:
     a = cell_of(a)
-    np.swapaxes(peek(a), axis1, axis2)
+    np.swapaxes(_any_array(a.ndim), axis1, axis2)
     axes = list(range(a.ndim))
     axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
     return _permuted(a, axes)

@@ -28,6 +28,7 @@ from ..core.handler import Handler
 from ..lift.reach import is_liftable, is_set
 from ..lift.session import Namespace, Session, assigned_names
 from .calls import Transformed
+from .reverse import Reverse
 
 __all__ = ["Captured", "Copies"]
 
@@ -231,6 +232,7 @@ _of_classes: WeakKeyDictionary[type, _Reader] = WeakKeyDictionary()
 
 _KINDS: Sequence[tuple[tuple[type, ...], _Reader]] = [
     ((np.ndarray, np.generic, int, float, complex, str, bytes, type(None), type, types.ModuleType), _nothing),
+    ((Reverse.ended,), lambda recorder: (recorder.tape,)),  # of a pullback
     ((Handler, Session, Namespace, Captured, Copies), _nothing),
     ((Array,), _of_stand_in),
     ((types.FunctionType,), _of_function),
