@@ -9,7 +9,7 @@ import pytest
 from scipy import special, stats
 
 import bindrune as br
-from bindrune.ops.random import encipher
+from bindrune.ops.threefry import encipher
 from bindrune.random import key as key_of
 from bindrune.random import normal
 from expect import close, difference_gradient

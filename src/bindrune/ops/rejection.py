@@ -19,7 +19,8 @@ from scipy import special
 
 from ..core.operation import Row, operation, row
 from .lanes import aligned
-from .random import child, encipher, fraction, narrowed, normal
+from .random import child, fraction, narrowed, normal
+from .threefry import encipher
 
 __all__ = ["binomial", "log_gamma", "poisson"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import Node
-from ...ops.random import PARITY, ROTATIONS, ROUNDS
+from ...ops.threefry import PARITY, ROTATIONS, ROUNDS
 from .indexing import linear
 from .loops import Affine, Apply, Const, Expression, Store, affine
 from .lower import Location, Lowering, broadcast_lengths, convert, rule
@@ -47,7 +47,7 @@ def _random_bits(low: Lowering, node: Node, operands: list[Location]) -> Any:
 
 
 def _enciphered(low: Lowering, key: Expression, counter: Expression) -> Expression:
-    """A counter under a key, as `ops.random.encipher` says."""
+    """A counter under a key, as `ops.threefry.encipher` says."""
 
     def halves(x: Expression) -> list[Expression]:
         upper = Apply("right_shift", (x, Const(32, _WORD)), _WORD)
