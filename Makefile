@@ -26,6 +26,8 @@ bench: $(BENCH)
 	$(BIN)/python bench/transforms.py
 	$(BIN)/python bench/staging.py
 	$(BIN)/python bench/gradients.py
+	$(BIN)/python bench/orders.py
+	$(BIN)/python bench/tapes.py
 	$(BIN)/python bench/native.py
 
 nightly: $(DEV)
