@@ -31,6 +31,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "solve_triangular unit": lambda a: linalg.solve_triangular(a, a[1], unit_diagonal=True, trans=1),
     "det": linalg.det,
     "lstsq": lambda a: linalg.lstsq(a[:, :2], B)[0],
+    "residuals of lstsq": lambda a: linalg.lstsq(a[:, :2], B[:, 0])[1],
     "pinv": lambda a: linalg.pinv(a[:, :2]),
     "norm": linalg.norm,
     "norm of columns": lambda a: linalg.norm(a, 1, axis=0),

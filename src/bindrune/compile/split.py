@@ -144,13 +144,14 @@ def _halves(
     given, cotangents = [*given, *arrays.values()], [*cotangents, *arrays]
     wanted = _asked_of_others(second, [*cotangents, *given])
     there = {*lasting, *(v for v in free if not v.shape), *(v for v in wanted if v in free)}
-    carrying = {v for v in wanted if v in inputs}  # kept anyway
+    carrying = set(inputs).intersection(wanted)  # kept anyway
     # A length is known before what has it is taken from among the residuals.
-    lengths = values_in([v.shape for v in wanted])
+    lengths = set(values_in([v.shape for v in wanted]))
     repeated = _derived(first, there, [v for v in wanted if v in lengths])
     fresh = {v for node in repeated for v in node.results}
     second = [*_derived(first, there | fresh | carrying, wanted, lengths), *second]
-    wanted = [v for v in _asked_of_others(second, [*cotangents, *given]) if v not in given]
+    known = set(given)
+    wanted = [v for v in _asked_of_others(second, [*cotangents, *given]) if v not in known]
     outside = {v for v in wanted if v not in free and v not in fresh}
     # In the order in which they are computed, which is that of every split of the same program.
     residuals = [v for v in (*inputs, *(v for node in first for v in node.results)) if v in outside]

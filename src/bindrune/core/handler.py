@@ -91,11 +91,7 @@ class Handler:
 
     def shape(self, value: Any) -> tuple[int, ...]:
         """The shape that a cell over `value` shows."""
-        try:
-            shape: tuple[int, ...] = value.shape
-        except AttributeError:
-            shape = shape_of(value)
-        return shape
+        return shape_of(value)
 
     def peek(self, value: Any) -> Any:
         """A plain array of the geometry that a cell over `value` shows."""

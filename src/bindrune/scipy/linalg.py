@@ -60,10 +60,6 @@ def _as_columns(solve: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
     return solve(a, b[:, None])[..., 0] if b.ndim == 1 else solve(a, b)
 
 
-def _adjoint(a: Any) -> Any:
-    return systems.dagger(a)
-
-
 # ------------------------------------------------------------------------------------------------ systems of equations
 
 
@@ -93,9 +89,8 @@ def _assumed(a: Any, kind: str | None, lower: bool) -> Any:
     """The matrix of which only a part is read."""
     kind = (kind or "general").split()[0]
     if kind in ("her", "hermitian", "pos", "sym", "symmetric"):
-        kept = np.tril(a, -1) if lower else np.triu(a, 1)
-        diagonal = a * np.eye(a.shape[-1])
-        return kept + (kept.mT if kind.startswith("sym") else _adjoint(kept)) + diagonal
+        kept, other = (np.tril(a), np.tril(a, -1)) if lower else (np.triu(a), np.triu(a, 1))
+        return kept + (other.mT if kind.startswith("sym") else systems.dagger(other))
     if kind in ("upper", "lower"):
         return np.triu(a) if kind == "upper" else np.tril(a)
     return a
@@ -120,7 +115,7 @@ def _solve_triangular(
 
 def _transposed(a: Any, trans: Any) -> Any:
     """The matrix, its transpose or its adjoint."""
-    return a if trans in (0, "N") else a.mT if trans in (1, "T") else _adjoint(a)
+    return a if trans in (0, "N") else a.mT if trans in (1, "T") else systems.dagger(a)
 
 
 @_ours
@@ -138,8 +133,10 @@ def _lstsq(
     check_finite: bool = True,
     lapack_driver: Any = None,
 ) -> Any:
-    a = cell_of(a)
-    return tuple(np.linalg.lstsq(a, cell_of(b), rcond=np.finfo(a.dtype).eps if cond is None else cond))
+    a, b = cell_of(a), cell_of(b)
+    precision = np.finfo(np.result_type(a.dtype, b.dtype, np.float32)).eps
+    x, residuals, rank, values = np.linalg.lstsq(a, b, rcond=precision if cond is None else cond)
+    return x, residuals[0] if b.ndim == 1 and residuals.shape[0] else residuals, rank, values
 
 
 @_ours
@@ -172,11 +169,11 @@ def _cho_factor(a: Any, lower: bool = False, overwrite_a: bool = False, check_fi
 @_ours
 def _cho_solve(c_and_lower: Any, b: Any, overwrite_b: bool = False, check_finite: bool = True) -> Any:
     c, lower = c_and_lower
-    factor = np.tril(cell_of(c)) if lower else _adjoint(np.triu(cell_of(c)))
+    factor = np.tril(cell_of(c)) if lower else systems.dagger(np.triu(cell_of(c)))
 
     def solve(factor: Any, b: Any) -> Any:
         inner = systems.solve_triangular(factor, b, lower=True)
-        return systems.solve_triangular(_adjoint(factor), inner, lower=False)
+        return systems.solve_triangular(systems.dagger(factor), inner, lower=False)
 
     return _as_columns(solve, factor, cell_of(b))
 
@@ -268,12 +265,14 @@ def _eigh(
         values, vectors = np.linalg.eigh(a, "L" if lower else "U")
     else:
         # With b = L L*, the vectors x of a x = w b x are those of L^-1 a L^-*, solved by L*.
-        factor = _adjoint(np.linalg.cholesky(cell_of(b), upper=True)) if not lower else np.linalg.cholesky(cell_of(b))
+        factor = (
+            systems.dagger(np.linalg.cholesky(cell_of(b), upper=True)) if not lower else np.linalg.cholesky(cell_of(b))
+        )
         a = systems.hermitian(a, bool(lower))
         inner = systems.solve_triangular(factor, a, lower=True)
-        inner = _adjoint(systems.solve_triangular(factor, _adjoint(inner), lower=True))
+        inner = systems.dagger(systems.solve_triangular(factor, systems.dagger(inner), lower=True))
         values, vectors = np.linalg.eigh(inner)
-        vectors = systems.solve_triangular(_adjoint(factor), vectors, lower=False)
+        vectors = systems.solve_triangular(systems.dagger(factor), vectors, lower=False)
     if subset_by_index is not None:
         first, last = map(int, concrete(subset_by_index))
         values, vectors = values[..., first : last + 1], vectors[..., first : last + 1]

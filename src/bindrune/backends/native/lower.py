@@ -259,8 +259,7 @@ class Lowering:
         views = [container[key] for (_, key), container in storage.viewers.items()]
         if storage.pins:
             return False
-        parts = [v for v in views if v.injective and v.partial and any(n.known is None for n in v.shape)]
-        sizes = [_size(view.shape) for view in views if view not in parts]
+        sizes = [_size(view.shape) for view in views if not _is_part_of_some_length(view)]
         if sizes and (storage.size is None or None in sizes or sum(n or 0 for n in sizes) >= storage.size):
             return False
         for (owner, key), container in list(storage.viewers.items()):
@@ -510,6 +509,11 @@ _FACTS = 24
 
 FIRST = 16
 """Where the tape is used from: no place on it is that of an empty stack."""
+
+
+def _is_part_of_some_length(view: View) -> bool:
+    """Whether a view shows some of a storage's elements, and only the running program knows how many."""
+    return view.injective and view.partial and any(n.known is None for n in view.shape)
 
 
 def _size(shape: Sequence[Affine]) -> int | None:
