@@ -9,7 +9,7 @@ from measure import CLOCK, THREADS  # isort: skip  (it chooses the number of thr
 
 import linecache
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -72,12 +72,18 @@ def filtered(x, y):
 
 def milliseconds(call: Callable[[], object], rounds: int = ROUNDS) -> float:
     """The median time of a call."""
-    times = []
+    return taking_turns([call], rounds)[0]
+
+
+def taking_turns(calls: Sequence[Callable[[], object]], rounds: int = ROUNDS) -> list[float]:
+    """The median times of calls that are to be compared, in milliseconds: the machine is not always equally fast."""
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
-        start = CLOCK()
-        call()
-        times.append(CLOCK() - start)
-    return 1e3 * statistics.median(times)
+        for call, taken in zip(calls, times, strict=True):
+            start = CLOCK()
+            call()
+            taken.append(CLOCK() - start)
+    return [1e3 * statistics.median(taken) for taken in times]
 
 
 def staged(f: Callable[..., Any], *arguments: Any) -> Callable[[], object]:
@@ -100,12 +106,11 @@ def main() -> None:
     row("LU by three loops", milliseconds(staged(lu, matrix)), 15)
     row("its gradient", milliseconds(staged(br.grad(lu), matrix)), 60)
     x = np.linspace(-1.0, 1.0, 4)
-    per_statement = {}
-    for count in (40, 80, 160, 320):
-        taken = milliseconds(staged(of_length(count), x))
-        per_statement[count] = taken / count
+    counts = (40, 80, 160, 320)
+    times = taking_turns([staged(of_length(count), x) for count in counts])
+    for count, taken in zip(counts, times, strict=True):
         row(f"{count} statements", taken)
-    growth = per_statement[320] / per_statement[40]
+    growth = times[-1] / counts[-1] / (times[0] / counts[0])
     print(f"{'a statement among 320 costs, of one among 40':58}{growth:10.2f} x    bar 1.5: ", end="")
     print("holds" if growth <= 1.5 else "FAILS")
     function = br.jit(filtered, dynamic=True)
