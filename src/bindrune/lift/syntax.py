@@ -11,6 +11,7 @@ import inspect
 import itertools
 import sys
 import textwrap
+import threading
 import types
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -52,11 +53,20 @@ _SCOPES = (
 # ------------------------------------------------------------------------------------------------------ finding syntax
 
 
+_one_thread = threading.Lock()
+
+
+def _parsed(text: str, *arguments: Any, **options: Any) -> Any:
+    """`ast.parse`, by one thread at a time: CPython 3.11 counts in one place how deep all of them are."""
+    with _one_thread:
+        return ast.parse(text, *arguments, **options)
+
+
 def source_of(code: types.CodeType) -> ast.FunctionDef | ast.Lambda | None:
     """The syntax of the function that was compiled to this code; None where it cannot be told."""
     try:
         lines, first = inspect.getsourcelines(code)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
+        tree = _parsed(textwrap.dedent("".join(lines)))
     except (OSError, TypeError, SyntaxError, IndentationError):
         return _lambda_in_part(code)
     ast.increment_lineno(tree, first - 1)
@@ -81,7 +91,7 @@ def _lambda_in_part(code: types.CodeType) -> ast.Lambda | None:
     while start >= 0:
         for stop in range(len(text), start, -1):
             try:
-                tree = ast.parse(text[start:stop].strip(), mode="eval")
+                tree = _parsed(text[start:stop].strip(), mode="eval")
             except SyntaxError:
                 continue
             ast.increment_lineno(tree, first - 1)
