@@ -6,7 +6,7 @@ reordered.  Numbers in buffers of no dimensions live in registers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +80,8 @@ class Function:
         sums: affine expressions that have been computed on the way to where we are.
         group: what is said of loads and stores in a loop whose steps are seen to be independent.
         shares: whether its loops may be shared by threads.
+        cuts: whether statements may be cut out of it to functions of their own.
+        frame: the bytes of what those are given.
         stacked: the bytes of the temporary arrays that lie on the stack.
     """
 
@@ -96,6 +98,8 @@ class Function:
         self.group = ""
         self.stacked = 0
         self.shares = not module.bounded
+        self.cuts = True
+        self.frame = 0
 
     # ----------------------------------------------------------------------------------------------------- memory
 
@@ -103,10 +107,18 @@ class Function:
         """The operand that a variable is."""
         return self.names[variable]
 
+    def knows(self, variable: Variable) -> bool:
+        """Whether a variable has its value."""
+        return variable in self.names
+
+    def tape_cells(self) -> tuple[str, str]:
+        """Where the address of the tape lies, and the bytes it has room for."""
+        self.module.taped = True
+        return "%tape", "%capacity"
+
     def tape(self) -> str:
         """Where the tape begins."""
-        self.module.taped = True
-        return self.w.value("load ptr, ptr %tape")
+        return self.w.value(f"load ptr, ptr {self.tape_cells()[0]}")
 
     def pointer(self, storage: Storage) -> str:
         """Where a storage begins."""
@@ -116,6 +128,8 @@ class Function:
             return self.w.value(f"load ptr, ptr {self.slots[storage][0]}")
         found = self.pointers.get(storage)
         if found is None:
+            if storage in self.module.places:
+                return self.outside(storage, *self.module.places[storage])
             if storage.size is None:
                 self.slots[storage] = self.slot(storage)
                 return self.pointer(storage)
@@ -126,6 +140,15 @@ class Function:
                 self.slots[storage] = (place, "")
                 return self.pointer(storage)
             self.pointers[storage] = found
+        return found
+
+    def outside(self, storage: Storage, among: str, number: int) -> str:
+        """Where a storage begins that comes from outside."""
+        found = self.pointers[storage] = f"%{storage.name}"
+        self.entry += [
+            f"  {found}.place = getelementptr ptr, ptr %{among}, i64 {number}",
+            f"  {found} = load ptr, ptr {found}.place, !invariant.load !0",
+        ]
         return found
 
     def swap(self, s: Swap) -> None:
@@ -169,7 +192,7 @@ class Function:
     def stay_within(self, buffer: Buffer, index: Sequence[Affine]) -> None:
         """Leave the program where an element is not in its buffer."""
         for length, i in zip(buffer.shape, index, strict=True):
-            if all(v in self.names for v, _ in length.terms):
+            if all(self.knows(v) for v, _ in length.terms):
                 stem = self.w.fresh("within")
                 inside = self.w.value(f"icmp ult i64 {self.sum(i)}, {self.sum(length)}")
                 self.w.do(f"br i1 {inside}, label %{stem}.holds, label %{stem}.fails")
@@ -274,12 +297,16 @@ class Function:
 
     # ------------------------------------------------------------------------------------------------- statements
 
-    def block(self, statements: Iterable[Statement]) -> None:
+    def block(self, statements: Sequence[Statement]) -> None:
         """Write statements one after the other."""
         known = self.sums
         self.sums = dict(known)
-        for statement in statements:
-            _WRITERS[type(statement)](self, statement)
+        for some, apart in self.module.cutting.groups(statements) if self.cuts else ((statements, False),):
+            if apart:
+                self.module.cutting.cut(self, some)
+                continue
+            for statement in some:
+                _WRITERS[type(statement)](self, statement)
         self.sums = known
 
     def begin(self, label: str) -> None:
@@ -300,17 +327,17 @@ class Function:
         self.found(self.w.value(f"call ptr @grow(ptr {slot}, ptr {capacity}, i64 {size})"), size)
 
     def reserve(self, s: Reserve) -> None:
-        self.module.taped = True
+        tape, capacity = self.tape_cells()
         stem = self.w.fresh("reserve")
         bytes = self.sum(s.top)
-        enough = self.w.value(f"icmp ule i64 {bytes}, {self.w.value('load i64, ptr %capacity')}")
+        enough = self.w.value(f"icmp ule i64 {bytes}, {self.w.value(f'load i64, ptr {capacity}')}")
         self.w.do(f"br i1 {enough}, label %{stem}.done, label %{stem}.more")
         self.begin(f"{stem}.more")
         place = self.w.value(f"call ptr @extend(ptr %context, i64 {bytes})")
         self.found(place, bytes)
-        self.w.do(f"store ptr {place}, ptr %tape")
+        self.w.do(f"store ptr {place}, ptr {tape}")
         at = self.w.value(f"getelementptr i64, ptr %context, i64 {CONTEXT_TAPE + 1}")
-        self.w.do(f"store i64 {self.w.value(f'load i64, ptr {at}')}, ptr %capacity")
+        self.w.do(f"store i64 {self.w.value(f'load i64, ptr {at}')}, ptr {capacity}")
         self.w.do(f"br label %{stem}.done")
         self.begin(f"{stem}.done")
 
@@ -359,10 +386,11 @@ class Function:
         more = self.w.value(f"icmp slt i64 {counter}, {stop}")
         self.w.do(f"br i1 {more}, label %{stem}.body, label %{stem}.done")
         self.begin(f"{stem}.body")
-        around, group = self.group, self.module.group() if is_independent(s) else ""
+        around, group = (self.group, self.cuts), self.module.group() if is_independent(s) else ""
         self.group = group and f", !llvm.access.group {group}"
+        self.cuts &= s.ordered
         self.block(s.body)
-        self.group = around
+        self.group, self.cuts = around
         self.w.do(f"br label %{stem}.again")
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
@@ -411,7 +439,7 @@ class Function:
         self.w.do(f"store {kind} {x}, ptr {name}")
         return name
 
-    def fail(self, status: int) -> None:
+    def fail(self, status: int | str) -> None:
         """Leave the program."""
         self.w.do(f"store i64 {status}, ptr %status")
         self.w.do("br label %exit")
@@ -421,6 +449,11 @@ class Function:
         for storage in self.module.outputs:
             if storage.position == position:
                 self.pointers[storage] = address
+
+    def rooms(self) -> list[str]:
+        """What it needs room for on the stack, known when all is written."""
+        found = [f"  %packed = alloca [{self.packing} x i64], align 16"] if self.packing else []
+        return found + ([f"  %frame.inner = alloca [{self.frame} x i8], align 16"] if self.frame else [])
 
     def host(self, s: HostCall) -> None:
         call_host(self, s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from . import mathematics  # noqa: F401  (it enters its kernels)
+from .cutting import Cutting
 from .functions import CONTEXT_TAPE, Function
 from .instructions import Writer
 from .loops import Program
@@ -66,10 +67,6 @@ keep:
 """
 
 
-_FIRST = 20_000
-"""The number of the first metadata about loops."""
-
-
 _WITH = {"vectorize.enable": ", i1 false", "vectorize.followup_vectorized": ', !{!"llvm.loop.unroll.enable"}'}
 """What belongs to some of the things that are said of loops."""
 
@@ -81,6 +78,7 @@ class Module:
         memory: what is known of the program's memory.
         taped: whether it uses the tape.
         threaded: whether it uses threads.
+        places: for what comes from outside, the list of addresses that says where it is, and the place there.
         bounded: whether every access looks first whether it is within its buffer (``BINDRUNE_CHECK=bounds``).
         text: the text.
     """
@@ -88,11 +86,15 @@ class Module:
     def __init__(self, program: Program) -> None:
         self.memory = Memory(program)
         self.sharing = Sharing(self)
+        self.cutting = Cutting(self)
         self.taped = False
         self._advice: list[str] = []
         self.threaded = False
         self.bounded = os.environ.get("BINDRUNE_CHECK") == "bounds"
         self.outputs = program.outputs
+        given = [*program.inputs, *(s for s, _ in program.constants)]
+        self.places = {s: ("arguments", i) for i, s in enumerate(given)}
+        self.places |= {s: ("results", i) for i, s in enumerate(program.outputs)}
         self._declared = Writer()
         self.text = self._run(program)
 
@@ -109,12 +111,12 @@ class Module:
             said.append(self._described(f'!{{!"llvm.loop.parallel_accesses", {group}}}'))
         if not said:
             return ""
-        listed = ", ".join([f"!{_FIRST + len(self._advice)}", *said])
+        listed = ", ".join([f"!{self.memory.numbers + len(self._advice)}", *said])
         return f", !llvm.loop {self._described(f'distinct !{{{listed}}}')}"
 
     def _described(self, text: str) -> str:
         """A number for some metadata."""
-        number = f"!{_FIRST + len(self._advice)}"
+        number = f"!{self.memory.numbers + len(self._advice)}"
         self._advice.append(f"{number} = {text}")
         return number
 
@@ -126,14 +128,6 @@ class Module:
 
     def _run(self, program: Program) -> str:
         f = Function(self)
-        for role, storages in (
-            ("arguments", [*program.inputs, *(s for s, _ in program.constants)]),
-            ("results", program.outputs),
-        ):
-            for i, storage in enumerate(storages):
-                f.entry.append(f"  %{role}{i} = getelementptr ptr, ptr %{role}, i64 {i}")
-                f.entry.append(f"  %{storage.name} = load ptr, ptr %{role}{i}, !invariant.load !0")
-                f.pointers[storage] = f"%{storage.name}"
         f.entry.append("  %status = alloca i64")
         f.entry.append("  store i64 0, ptr %status")
         f.entry.append("  %arena = load ptr, ptr %context")
@@ -154,8 +148,7 @@ class Module:
                     f"  %{name} = alloca {kind}",
                     f"  store {kind} %{name}.start, ptr %{name}",
                 ]
-        if f.packing:
-            f.entry.append(f"  %packed = alloca [{f.packing} x i64], align 16")
+        f.entry += f.rooms()
         return "\n".join(
             [
                 _MEMORY,
@@ -164,6 +157,7 @@ class Module:
                 *self._declared.declarations.values(),
                 _kept(self._declared.kept),
                 *self.sharing.functions,
+                *self.cutting.functions,
                 "define i64 @run(ptr noalias %arguments, ptr noalias %results, ptr noalias %context) #0 {",
                 "entry:",
                 *f.entry,

@@ -8,6 +8,7 @@ accesses are in one nest.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,9 @@ _TAPE, _READ = "tape", "inputs"
 
 _LINE = 64
 """Places begin at multiples of a cache line, and are one line apart."""
+
+_MANY = 100
+"""So many arrays used side by side are not told apart: each of them would have to name all others."""
 
 
 def in_register(storage: Storage) -> bool:
@@ -44,11 +48,13 @@ class Memory:
     Attributes:
         size: the bytes of working memory.
         metadata: the scopes, as LLVM's text.
+        numbers: how many numbers of metadata are taken.
     """
 
     def __init__(self, program: Program) -> None:
         self.size = 0
         self.metadata: list[str] = []
+        self.numbers = 2
         self._lives: dict[Storage, _Life] = {}
         self._spans: dict[Statement, tuple[int, int]] = {}
         self._together: list[dict[Storage, None]] = []
@@ -101,6 +107,12 @@ class Memory:
     def private(self, storage: Storage, loop: For) -> bool:
         """Whether only a loop uses a storage."""
         return storage.role == "temporary" and all(loop in loops for loops in self._lives[storage].loops)
+
+    def within(self, storage: Storage, first: Statement, last: Statement) -> bool:
+        """Whether only statements from one up to another use a storage."""
+        life = self._lives[storage]
+        mine = storage.role == "temporary" and storage not in self._swapped
+        return mine and self._spans[first][0] <= life.first and life.last <= self._spans[last][1]
 
     # ------------------------------------------------------------------------------------------------------ placing
 
@@ -170,12 +182,12 @@ class Memory:
         changed = {self._told_apart(s) for s in self._written if not in_register(s)}
         others: dict[Any, set[Any]] = {}
         for group in groups:
-            if group.keys() & changed:
+            if len(group) <= _MANY and group.keys() & changed:
                 for memory in group:
                     others.setdefault(memory, set()).update(group.keys() - {memory})
         if not others:
             return
-        numbers = iter(range(2, 10_000))
+        numbers = itertools.count(self.numbers)
         self.metadata.append('!1 = distinct !{!1, !"memory"}')
         scopes = {memory: next(numbers) for memory in others}
         for number in scopes.values():
@@ -187,6 +199,7 @@ class Memory:
                 f"!{theirs} = !{{{', '.join(f'!{scopes[other]}' for other in _sorted(rest, scopes))}}}"
             )
             self._overlaps[memory] = f", !alias.scope !{mine}, !noalias !{theirs}" if rest else ""
+        self.numbers = next(numbers)
 
     def overlap(self, storage: Storage) -> str:
         """What an access to a storage says of its overlapping with others."""
