@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from .formats import register_type
 from .functions import Function
 from .inner import SLOT, Inner
-from .instructions import register_type
 from .loops import For, HostCall, If, Let, Statement, Storage, Variable, While
 from .memory import in_register
 from .rewriting import accesses, variables

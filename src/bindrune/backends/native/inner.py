@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .formats import register_type
 from .functions import Function
-from .instructions import register_type
 from .loops import Variable
 
 __all__ = ["SLOT", "Inner", "place_in"]

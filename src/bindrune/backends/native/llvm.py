@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from . import mathematics  # noqa: F401  (it enters its kernels)
+from . import complexes, mathematics  # noqa: F401  (they enter what they write)
 from .cutting import Cutting
 from .functions import CONTEXT_TAPE, Function
 from .instructions import Writer

@@ -11,6 +11,7 @@ from . import (  # noqa: F401  (they enter their rules)
     composed,
     control,
     decompositions,
+    fourier,
     indexing,
     products,
     reductions,

@@ -125,7 +125,7 @@ def define_libraries() -> None:
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     for library, routines in ((cython_blas, ("gemm", "trsm")), (cython_lapack, ("gesv", "getrf", "potrf"))):
         for routine in routines:
-            for function in (f"s{routine}", f"d{routine}"):
+            for function in (f"{letter}{routine}" for letter in ("sdcz" if routine == "gemm" else "sd")):
                 capsule = library.__pyx_capi__[function]
                 define_symbol(f"{MATRICES}{function}", get(capsule, name(capsule)))
 

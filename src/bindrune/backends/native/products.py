@@ -7,7 +7,7 @@ from typing import Any
 from ...graph.graph import Node
 from ...ops.products import explicit
 from .contractions import contracted
-from .instructions import arithmetic
+from .formats import numeric
 from .loops import Accumulate, Affine, Apply, Buffer, Const, Load, Storage, Store
 from .lower import Location, Lowering, convert, rule
 from .views import ZERO, View
@@ -50,7 +50,7 @@ def _along_memory(view: View, labels: str) -> str | None:
 def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
     result = node.results[0]
     dtype = result.dtype
-    if dtype.kind == "b" or dtype.itemsize == 2 or not all(map(arithmetic, (dtype, *(x.dtype for x in operands)))):
+    if dtype.kind == "b" or dtype.itemsize == 2 or not all(map(numeric, (dtype, *(x.dtype for x in operands)))):
         return NotImplemented
     if node.op.name == "einsum":
         subscripts = node.params["subscripts"]
@@ -65,7 +65,9 @@ def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
             if label not in lengths or lengths[label].known == 1:
                 lengths[label] = n
     summed = [label for label in lengths if label not in output]
-    if low.libraries and len(views) == 2 and dtype.kind == "f" and all(view.dtype == dtype for view in views):
+    if dtype.kind == "c":
+        views = [v if v.dtype == dtype else low.map(lambda x: convert(x, dtype), [v], dtype) for v in views]
+    if low.libraries and len(views) == 2 and dtype.kind in "fc" and all(view.dtype == dtype for view in views):
         found = contracted(low, views, labels, output, lengths)
         if found is not None:
             return found

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from .formats import constant, register_type
 from .functions import REORDERED, STEP_BY_STEP, Function
 from .inner import SLOT, Inner, place_in
-from .instructions import LIBRARY, constant, instruct, register_type
+from .instructions import LIBRARY, instruct
 from .loops import (
     Accumulate,
     Allocate,
