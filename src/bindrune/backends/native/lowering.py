@@ -27,6 +27,7 @@ from .loops import Program
 from .lower import Lowering
 from .packing import pack
 from .regrouping import regrouped
+from .residuals import residuals_in_arrays
 from .simplification import simplify
 from .splitting import split
 
@@ -35,6 +36,7 @@ __all__ = ["lower"]
 
 def lower(graph: Graph, libraries: bool = True) -> Program:
     """The loop program of a graph; it calls libraries for what they do better, if there are any."""
+    graph = residuals_in_arrays(graph)
     graph = regrouped(deferred(graph) if libraries else graph)
     lowering = Lowering(graph.name, libraries)
     lowering.known_stack = stacks.stack_of
