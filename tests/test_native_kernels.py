@@ -58,6 +58,30 @@ def test_small_matrices_times_many_rows(subscripts: str) -> None:
     assert "gemm" in compiled.loops
 
 
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (0, 2), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("subscripts", ["nkj,mkj->knm", "nkj,mkj->nmk", "nkj,mkj->mk", "nkj,mkj->jmkn", "nkj,mkj->"])
+def test_products_of_what_is_only_repeated(subscripts: str, axes: tuple[int, ...]) -> None:
+    a, b = numbers(12, 30, 25), numbers(7, 30, 25)
+
+    def run(a: Any, b: Any) -> Any:
+        repeated, other = (
+            np.broadcast_to(x[tuple(slice(1) if i in axes else slice(None) for i in range(3))], x.shape) for x in (a, b)
+        )
+        return tuple(np.einsum(subscripts, *pair) for pair in ((repeated, b), (a, -other), (repeated, other)))
+
+    compare(run, a, b)
+
+
+def test_tangents_of_what_is_repeated_need_no_product_of_matrices() -> None:
+    def run(means: Any, points: Any, factors: Any) -> Any:
+        return np.sum(np.einsum("kij,nkj->nki", factors, points[:, None, :] - means) ** 2)
+
+    means, points, factors = numbers(5, 12), numbers(300, 12), numbers(5, 12, 12)
+    calls = compare(run, means, points, factors).loops.count("gemm")
+    tangent = compare(lambda m, p, f: br.jvp(lambda m: run(m, p, f), (m,), (m * m,)), means, points, factors)
+    assert tangent.loops.count("gemm") == calls
+
+
 def recurrent(weights: Any, inputs: Any) -> Any:
     h, loss = np.zeros(weights.shape[0]), 0.0
     for t in range(inputs.shape[0]):
