@@ -30,6 +30,7 @@ from .regrouping import regrouped
 from .residuals import residuals_in_arrays
 from .simplification import simplify
 from .splitting import split
+from .totals import gather_terms, merge_totals
 
 __all__ = ["lower"]
 
@@ -45,6 +46,6 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
     program = lowering.program
-    for arrange in (fuse, pack, jam, simplify, split):
+    for arrange in (fuse, merge_totals, pack, jam, gather_terms, simplify, split):
         arrange(program)
     return program
