@@ -63,16 +63,28 @@ def stack_of(x: Any) -> Top:
 
 def may_be_spent(graph: Graph) -> bool:
     """Whether a program may pop from a stack on which nothing is left, which gives zeros."""
-    return (
-        any(isinstance(v, Literal) and v.content is ZEROS for node in graph.nodes for v in node.operands)
-        or any(isinstance(v, Literal) and v.dtype == STACK for v in graph.outputs)
-        or any(may_be_spent(region) for node in graph.nodes for region in node.regions.values())
+    return any(
+        any(isinstance(v, Literal) and v.content is ZEROS for node in part.nodes for v in node.operands)
+        or any(isinstance(v, Literal) and v.dtype == STACK for v in part.outputs)
+        for part in parts(graph)
     )
 
 
 def pushes(graph: Graph) -> bool:
     """Whether anything is put on a tape in a graph."""
-    return any(node.op.name == "push" or any(map(pushes, node.regions.values())) for node in graph.nodes)
+    return any(node.op.name == "push" for part in parts(graph) for node in part.nodes)
+
+
+def parts(graph: Graph) -> list[Graph]:
+    """A graph, the regions in it, and those that they call, each once."""
+    found = [graph]
+    seen = {graph}
+    for part in found:
+        for node in part.nodes:
+            inner = [*node.regions.values(), *([node.params["graph"].finished()] if node.op.name == "recur" else [])]
+            found += [region for region in inner if region not in seen]
+            seen.update(inner)
+    return found
 
 
 def _continues(low: Lowering, stack: Value, name: str) -> bool:
