@@ -105,7 +105,7 @@ def _routine(low: Lowering, itself: Any) -> _Routine:
     graph = optimize(itself.finished())
     graph = regrouped(deferred(graph) if low.libraries else graph)
     taped = (pushes(graph), any(v.dtype == STACK for v in graph.outputs))
-    made = low.routines[itself] = _Routine(low.program.routine(), graph, _lent(graph, itself), taped)
+    made = low.routines[itself] = _Routine(low.program.routine(), graph, _lent(graph), taped)
     inner = Lowering(made.program, low.libraries)
     inner.known_stack, inner.stack_at, inner.place_of = low.known_stack, low.stack_at, low.place_of
     inner.zeros, inner.routines = low.zeros, low.routines
@@ -125,22 +125,19 @@ def _routine(low: Lowering, itself: Any) -> _Routine:
 # ------------------------------------------------------------------------------------------------- what is changed
 
 
-def _lent(graph: Graph, itself: Any) -> dict[int, int]:
+def _lent(graph: Graph) -> dict[int, int]:
     """By outputs that are what becomes of an input, that input."""
     found: dict[int, int] = {}
     for i, output in enumerate(graph.outputs):
         for k, value in enumerate(graph.inputs):
             fits = value.shape and value.type == output.type and output is not value and k not in found.values()
-            if fits and i not in found and _becomes(graph, itself, (k, i), value, output):
+            if fits and i not in found and _becomes(graph, value, output):
                 found[i] = k
     return found
 
 
-def _becomes(graph: Graph, itself: Any, pair: tuple[int, int], before: Value, after: Value) -> bool:
-    """Whether a value is what writes, or control flow around them, have made of an array.
-
-    A call of the recursion itself makes what is given at a position to what is returned at another one.
-    """
+def _becomes(graph: Graph, before: Value, after: Value) -> bool:
+    """Whether a value is what writes and sums, or control flow around them, make of an array where nothing calls."""
     made = {v: node for node in graph.nodes for v in node.results}
     values = [after]
     for value in values:
@@ -152,15 +149,15 @@ def _becomes(graph: Graph, itself: Any, pair: tuple[int, int], before: Value, af
         at = node.results.index(value)
         if isinstance(node.op, Write):
             values.append(node.operands[0])
-        elif node.op.name == "recur" and node.params["graph"] is itself and at == pair[1]:
-            values.append(node.operands[pair[0]])
+        elif node.op.name == "add":
+            values += node.operands  # an element goes where it has been read
         elif node.op.name in ("branch", "call"):
             first = len(node.operands) - len(next(iter(node.regions.values())).inputs)
             values += [
                 operand
                 for region in node.regions.values()
                 for operand, given in zip(node.operands[first:], region.inputs, strict=True)
-                if given.type == value.type and _becomes(region, itself, pair, given, region.outputs[at])
+                if given.type == value.type and _becomes(region, given, region.outputs[at])
             ]
         elif node.op.name in ("loop", "while_"):
             values.append(node.operands[1 + at])
