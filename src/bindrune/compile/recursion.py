@@ -22,7 +22,7 @@ from ..core.array import Array
 from ..core.handler import evaluate, perform
 from ..core.operation import spec_of
 from ..graph.dims import Unstageable
-from ..graph.graph import STACK_TYPE, Graph, Type, Value
+from ..graph.graph import STACK_TYPE, Graph, Reference, Type, Value
 from ..graph.interpreter import interpret
 from ..graph.rewrite import captured, inner, on_regions
 from ..ops.views import is_concrete
@@ -46,27 +46,54 @@ from .staging import Staging, trace, type_of_cell
 from .types import has_tangents, joined_type, lane_type, settle, tangent_type
 from .world import World
 
-__all__ = ["Recursions", "Unknown"]
+__all__ = ["Recursions", "Unknown", "reached"]
 
 _TRIALS = 8
 _FEW = 8
 """How often a function may call itself with other numbers before these are traced."""
 
 
-class Itself:
+class Itself(Reference):
     """The graph that a call inside it stands for, known when it is finished."""
 
     def __init__(self) -> None:
         self.graph: Graph | None = None
         self.derived: dict[Any, Any] = {}
+        self._effect: bool | None = None
+
+    @property
+    def effect(self) -> bool:  # type: ignore[override]
+        if self._effect is None:
+            try:
+                self._effect = any(node.op.effect for part in reached(self.finished()) for node in part.nodes)
+            except _UnfinishedError:
+                return True
+        return self._effect
 
     def finished(self) -> Graph:
         """The graph."""
-        assert self.graph is not None
+        if self.graph is None:
+            raise _UnfinishedError
         return self.graph
 
     def __repr__(self) -> str:
         return "<the graph around>"
+
+
+def reached(graph: Graph) -> list[Graph]:
+    """A graph, the regions in it, and the graphs that these call, each once."""
+    found = [graph]
+    seen = {graph}
+    for part in found:
+        for node in part.nodes:
+            others = [*node.regions.values(), *([node.params["graph"].finished()] if node.op is recur else [])]
+            found += [other for other in others if other not in seen]
+            seen.update(others)
+    return found
+
+
+class _UnfinishedError(Exception):
+    """Something is asked of a graph that is being made."""
 
 
 class Unknown(BaseException):

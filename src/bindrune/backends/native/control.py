@@ -300,15 +300,18 @@ def _branch(low: Lowering, node: Node, operands: list[Location]) -> list[Locatio
 def _joined(
     low: Lowering, value: Value, a: Location, b: Location, given: Sequence[Storage], taken: Sequence[Storage]
 ) -> Carry:
-    """The place of what both sides give: one side's own where there is one."""
+    """The place of what both sides give: one side's own where there is one, rather given to it than made by it."""
     if not value.shape:
         dtype = INTEGER if value.dtype == STACK else value.dtype
         return Carry.at(value, whole(Buffer(Storage(dtype, (), "temporary"), ())))
     if isinstance(a, View) and isinstance(b, View) and _identical(a, b):
         return Carry.at(value, a)
-    for side in (a, b):
-        free = isinstance(side, View) and is_own(side) and side.storage not in taken
-        if free and isinstance(side, View) and (side.storage in given or side.storage.size is not None):
+    free = [side for side in (a, b) if isinstance(side, View) and is_own(side) and side.storage not in taken]
+    for side in free:
+        if side.storage in given:
+            return Carry.at(value, side)
+    for side in free:
+        if side.storage.size is not None:
             return Carry.at(value, side)
     return Carry.at(value, low.array(value.dtype, low.shape(a)))
 

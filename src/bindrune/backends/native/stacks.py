@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ...compile.recursion import reached
 from ...core.stack import EMPTY, STACK, ZEROS
 from ...graph.graph import Graph, Literal, Node, Value
 from .loops import INTEGER, Affine, Apply, Buffer, Const, Expression, If, Load, Reserve, Storage, Store, affine
@@ -66,25 +67,13 @@ def may_be_spent(graph: Graph) -> bool:
     return any(
         any(isinstance(v, Literal) and v.content is ZEROS for node in part.nodes for v in node.operands)
         or any(isinstance(v, Literal) and v.dtype == STACK for v in part.outputs)
-        for part in parts(graph)
+        for part in reached(graph)
     )
 
 
 def pushes(graph: Graph) -> bool:
     """Whether anything is put on a tape in a graph."""
-    return any(node.op.name == "push" for part in parts(graph) for node in part.nodes)
-
-
-def parts(graph: Graph) -> list[Graph]:
-    """A graph, the regions in it, and those that they call, each once."""
-    found = [graph]
-    seen = {graph}
-    for part in found:
-        for node in part.nodes:
-            inner = [*node.regions.values(), *([node.params["graph"].finished()] if node.op.name == "recur" else [])]
-            found += [region for region in inner if region not in seen]
-            seen.update(inner)
-    return found
+    return any(node.op.name == "push" for part in reached(graph) for node in part.nodes)
 
 
 def _continues(low: Lowering, stack: Value, name: str) -> bool:
