@@ -374,3 +374,33 @@ def test_errors_in_a_recursion_whose_results_nobody_needs():
         staged(1.0, 5)
     with pytest.raises(ValueError, match="three"):
         br.jit(br.grad(look))(1.0, 5)
+
+
+def circle(x, n):
+    """Functions inside that call each other."""
+
+    def first(x, n):
+        return x if n == 0 else second(np.sin(x), n - 1) + 1
+
+    def second(x, n):
+        if n == 0:
+            return -x
+        return third(np.cos(x), n - 1)
+
+    def third(x, n):
+        if n == 0:
+            return 2 * x
+        return first(x, n - 1) * second(x, n - 1)
+
+    return first(x, n)
+
+
+@pytest.mark.parametrize("f", [even, circle])
+def test_functions_that_call_each_other_are_one_graph(f):
+    staged, derived = br.jit(f), br.jit(br.grad(f))
+    for n in (0, 1, 2, 5, 8):
+        np.testing.assert_allclose(staged(0.3, n), f(0.3, n))
+        np.testing.assert_allclose(derived(0.3, n), br.grad(f)(0.3, n))
+    for compiled in (staged, derived):
+        assert compiled.stats().stagings == 1
+        assert compiled.stats().guards == 0
