@@ -158,7 +158,7 @@ class Expressions(ast.NodeTransformer):
         for statement in ast.walk(function):
             if isinstance(statement, (ast.stmt, ast.expr)) and not hasattr(statement, "lineno"):
                 ast.copy_location(statement, node)
-        self.rewriter.before.append(self.rewriter.inner().function(function))
+        self.rewriter.before.append(self.rewriter.inner().function(function, in_circle=False))
         return ast.copy_location(ast.Call(load(name), [self.rewriter.items(first)], []), node)
 
     # ------------------------------------------------------------------------------------------------------- texts

@@ -13,6 +13,7 @@ from . import (  # noqa: F401  (they enter their rules)
     decompositions,
     indexing,
     products,
+    recursion,
     reductions,
     shaping,
     sorting,
@@ -39,13 +40,14 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     """The loop program of a graph; it calls libraries for what they do better, if there are any."""
     graph = residuals_in_arrays(graph)
     graph = regrouped(deferred(graph) if libraries else graph)
-    lowering = Lowering(graph.name, libraries)
+    program = Program(graph.name)
+    lowering = Lowering(program, libraries)
     lowering.known_stack = stacks.stack_of
     lowering.stack_at = functools.partial(stacks.Top, owned=False)
     lowering.place_of = operator.attrgetter("place")
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
-    program = lowering.program
-    for arrange in (fuse, merge_totals, pack, jam, gather_terms, simplify, split):
-        arrange(program)
+    for part in (program, *program.routines):
+        for arrange in (fuse, merge_totals, pack, jam, gather_terms, simplify, split):
+            arrange(part)
     return program

@@ -21,6 +21,7 @@ from .loops import (
     For,
     HostCall,
     If,
+    Invoke,
     LibraryCall,
     Reserve,
     Statement,
@@ -66,7 +67,7 @@ class Sharing:
             return False
         private = 0
         for s in _all(loop.body):
-            if isinstance(s, (Check, HostCall, LibraryCall, Reserve, While, Allocate)):
+            if isinstance(s, (Check, HostCall, Invoke, LibraryCall, Reserve, While, Allocate)):
                 return False
             if isinstance(s, For) and s.ordered:
                 return False
@@ -91,7 +92,7 @@ class Sharing:
         """Write a call that runs a loop in parts, and the function for a part."""
         part = _Part(f, loop)
         name = f"part{len(self.functions)}"
-        self.functions.append(part.text(name))
+        self.functions.append(part.part(name))
         frame = f"%frame{f.w.fresh()}"
         f.entry.append(f"  {frame} = alloca [{max(part.size, _SLOT)} x i8], align 16")
         for i, (kind, operand) in enumerate(part.captured):
@@ -116,7 +117,7 @@ class _Part(Function):
     """
 
     def __init__(self, outer: Function, loop: For) -> None:
-        super().__init__(outer.module)
+        super().__init__(outer.module, outer.memory)
         self.outer = outer
         self.whole = loop
         self.captured: list[tuple[str, str]] = []
@@ -127,7 +128,7 @@ class _Part(Function):
             if isinstance(s, Accumulate) and in_register(s.buffer.storage) and not self._private(s.buffer.storage):
                 self.totals[s.buffer.storage] = s.name
 
-    def text(self, name: str) -> str:
+    def part(self, name: str) -> str:
         """The function."""
         self.count(self.whole, "%from", "%to")
         offset = self.w.value(f"mul i64 %thread, {_SLOT}")
@@ -186,7 +187,7 @@ class _Part(Function):
         return super().pointer(storage)
 
     def _private(self, storage: Storage) -> bool:
-        return self.module.memory.private(storage, self.whole)
+        return self.memory.private(storage, self.whole)
 
     def _pointer(self, storage: Storage) -> str:
         if self._private(storage):
