@@ -138,14 +138,15 @@ def test_threads_that_compile_and_run_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "work",
-    ["lambda k: time.sleep(1)", "lambda k: shared(long)", "compiled", "lambda k: called(long[:3])"],
-    ids=["idle", "running", "compiling", "calling back"],
+    ["lambda k: time.sleep(1)", "lambda k: shared(long)", "compiled", "lambda k: called(long[:3])", "trees"],
+    ids=["idle", "running", "compiling", "calling back", "trees"],
 )
 def test_an_interpreter_that_ends_while_threads_are_busy(work: str, tmp_path: Path) -> None:
     code = f"""
     import atexit
 
     called = br.jit(lambda x: br.pure_callback(lambda v: v + 1, x, x))
+    trees = lambda k: br.tree.map(lambda x: x + k, {{"a": long[:5], "b": [k, (k, k)]}})
     print(compiled(1))
     atexit.register(lambda: print(compiled(2)))
     in_background({work}, 3)
@@ -298,6 +299,31 @@ def test_an_index_out_of_bounds_in_the_midst_of_a_large_program() -> None:
     np.testing.assert_allclose(f(np.eye(20), np.ones(20), 18), mixed(SIZE // 3)(np.eye(20), np.ones(20), 18))
     with pytest.raises(IndexError, match="index 20 is out of bounds"):
         f(np.eye(20), np.ones(20), 19)
+
+
+def fallen(x: Any, n: int) -> Any:
+    """A recursion that gives numbers and writes, and that each half of a step needs."""
+    if n == 0:
+        return np.sum(x) * 0.1
+    y = fallen(np.sin(x) * 0.9, n - 1)
+    x = x.copy()
+    for i in range(1, len(x)):
+        x[i] = x[i - 1] * y + x[i]
+    total = y
+    while total < 2:
+        total = total + 0.3 + np.max(x) ** 2
+    return total * np.cos(y) + x[n % 3]
+
+
+def test_groups_of_a_few_statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bindrune.backends.native import cutting
+
+    monkeypatch.setattr(cutting, "_MOST", 12)
+    monkeypatch.setattr(cutting, "_LEAST", 2)
+    agrees(fallen, np.array([0.3, 0.1, 0.7, 0.2]), 5)
+    agrees(mixed(60), np.eye(20), np.linspace(0.1, 0.8, 20), 2)
+    with pytest.raises(IndexError, match="index 20 is out of bounds"):
+        br.jit(mixed(60), backend="native")(np.eye(20), np.ones(20), 19)
 
 
 def test_arrays_too_many_for_the_stack() -> None:

@@ -15,7 +15,7 @@ from .functions import Function
 from .inner import SLOT, Inner
 from .loops import For, HostCall, If, Let, Statement, Storage, Variable, While
 from .memory import in_register
-from .rewriting import accesses, variables
+from .rewriting import accesses, variables, views
 
 if TYPE_CHECKING:
     from .llvm import Module
@@ -26,8 +26,6 @@ _MOST = 400
 """What is in one function, about: statements, of which a loop counts as some."""
 
 _LOOP = 8
-
-_GIVEN = "frame", "arguments", "results", "context"
 
 _LEAST = 60
 """What is not worth a function of its own."""
@@ -94,10 +92,12 @@ class Cutting:
             kind = register_type(variable.dtype)
             kept[variable] = f"%kept{f.w.fresh()}"
             f.entry.append(f"  {kept[variable]} = alloca {kind}")
-        self.functions.append(piece.text(name, kept))
+        self.functions.append(piece.whole(name, kept))
         f.frame = max(f.frame, SLOT * len(piece.captured), SLOT)
         piece.hand_over("%frame.inner")
-        status = f.w.value(f"call i64 @{name}(ptr %frame.inner, ptr %arguments, ptr %results, ptr %context)")
+        status = f.w.value(f"call i64 @{name}(ptr %frame.inner, ptr %arguments, ptr %context)")
+        if self.module.taped:
+            f.look_at_tape()
         stem = f.w.fresh("piece")
         f.w.do(f"br i1 {f.w.value(f'icmp eq i64 {status}, 0')}, label %{stem}.done, label %{stem}.failed")
         f.begin(f"{stem}.failed")
@@ -123,6 +123,7 @@ def _used(s: Statement) -> set[Variable]:
 def _written(block: Sequence[Statement]) -> Iterator[Storage]:
     for s in block:
         yield from (buffer.storage for buffer, _, written in accesses(s) if written)
+        yield from (view.storage for view in views(s))
         for inner in s.blocks:
             yield from _written(inner)
 
@@ -136,14 +137,23 @@ class _Piece(Inner):
         self.shares = outer.shares
         self.cuts = False
         self._group = group
-        self._tape_cells: tuple[str, str] | None = None
+        self._kept: dict[Variable, str] = {}
+        self._arena = ""
         self._registers: dict[Storage, str] = {}
         """Where the numbers are outside that it has copies of."""
 
-    def text(self, name: str, kept: dict[Variable, str]) -> str:
+    def whole(self, name: str, kept: dict[Variable, str]) -> str:
         """The function; it keeps variables in some places outside."""
-        self.block(self._group)
-        for variable, cell in kept.items():
+        self._kept = kept
+        lines = self.text(self._group)
+        given = "ptr noalias %frame, ptr %arguments, ptr noalias %context"
+        return "\n".join([f"define internal i64 @{name}({given}) noinline #0 {{", *lines])
+
+    def block(self, statements: Sequence[Statement]) -> None:
+        super().block(statements)
+        if statements is not self._group:
+            return
+        for variable, cell in self._kept.items():
             at = self.capture("ptr", cell)
             self.w.do(f"store {register_type(variable.dtype)} {self.name(variable)}, ptr {at}")
         written = set(_written(self._group))
@@ -151,40 +161,24 @@ class _Piece(Inner):
             if storage in written:
                 kind = register_type(storage.dtype)
                 self.w.do(f"store {kind} {self.w.value(f'load {kind}, ptr {self.pointers[storage]}')}, ptr {at}")
-        self.w.do("br label %exit")
-        self.w.begin("exit")
-        self.w.do(f"ret i64 {self.w.value('load i64, ptr %status')}")
-        return "\n".join(
-            [
-                f"define internal i64 @{name}({', '.join(map('ptr noalias %{}'.format, _GIVEN))}) noinline #0 {{",
-                "entry:",
-                "  %status = alloca i64",
-                "  store i64 0, ptr %status",
-                "  %arena = load ptr, ptr %context",
-                *self.rooms(),
-                *self.entry,
-                "  br label %begin",
-                "begin:",
-                *self.w.lines,
-                "}",
-            ]
-        )
 
-    def tape_cells(self) -> tuple[str, str]:
-        if self._tape_cells is None:
-            tape, capacity = self.outer.tape_cells()
-            self._tape_cells = self.capture("ptr", tape), self.capture("ptr", capacity)
-        return self._tape_cells
+    def enter(self) -> None:
+        pass
+
+    def let_go(self) -> None:
+        pass
+
+    def arena(self) -> str:
+        self._arena = self._arena or self.capture("ptr", self.outer.arena())
+        return self._arena
 
     def pointer(self, storage: Storage) -> str:
         known = storage.start is not None or storage in self.pointers or storage in self.slots
         if not known and not self._is_own(storage):
-            if storage.role == "temporary" and (storage.size is None or self.module.memory.swapped(storage)):
+            if storage.role == "temporary" and (storage.size is None or self.memory.swapped(storage)):
                 self.outer.pointer(storage)
                 slot, capacity = self.outer.slots[storage]
                 self.slots[storage] = self.capture("ptr", slot), capacity and self.capture("ptr", capacity)
-            elif storage in self.module.places and storage not in self.outer.pointers:
-                self.outside(storage, *self.module.places[storage])
             elif in_register(storage):
                 self.pointers[storage] = self._copied(storage)
             else:
@@ -194,7 +188,7 @@ class _Piece(Inner):
     def _is_own(self, storage: Storage) -> bool:
         """Whether nobody else uses a storage."""
         first, last = self._group[0], self._group[-1]
-        return storage.size is not None and self.module.memory.within(storage, first, last)
+        return storage.size is not None and self.memory.within(storage, first, last)
 
     def _copied(self, storage: Storage) -> str:
         """A copy of a number outside."""

@@ -6,12 +6,13 @@ reordered.  Numbers in buffers of no dimensions live in registers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .calls import call_host, call_library
+from .advice import advice
+from .calls import call_host, call_library, call_routine
 from .formats import constant, memory_type, numeric, of_parts, register_type
 from .instructions import cast, instruct, pair, parts
 from .loops import (
@@ -26,6 +27,7 @@ from .loops import (
     For,
     HostCall,
     If,
+    Invoke,
     Let,
     LibraryCall,
     Load,
@@ -38,13 +40,23 @@ from .loops import (
     While,
     affine,
 )
-from .memory import in_register
+from .memory import Memory, in_register
 from .splitting import is_independent
 
 if TYPE_CHECKING:
     from .llvm import Module
 
-__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "FULL", "OUTSIDE", "REORDERED", "STEP_BY_STEP", "Function"]
+__all__ = [
+    "CONTEXT_DEEPEST",
+    "CONTEXT_TAPE",
+    "CONTEXT_VALUES",
+    "DEEP",
+    "FULL",
+    "OUTSIDE",
+    "REORDERED",
+    "STACK_BOUNDS",
+    "Function",
+]
 
 CONTEXT_TAPE = 2
 """Where in the context the address of the tape lies, and behind it the bytes it has room for."""
@@ -55,7 +67,16 @@ OUTSIDE = -(1 << 32)
 FULL = -(1 << 33) - 1
 """The status of a program for which there is not enough memory; for C its lower half is, which says the same there."""
 
-CONTEXT_VALUES = 4
+DEEP = -(1 << 34) - 3
+"""The status of a program whose routines call each other deeper than the stack of its thread allows."""
+
+CONTEXT_DEEPEST = 4
+"""Where in the context the address stands below which no routine is begun, and that where its stack ends above."""
+
+STACK_BOUNDS = "bindrune.stack"
+"""The symbol of the function that puts both there."""
+
+CONTEXT_VALUES = 6
 """Where in the context the values begin that the host is told."""
 
 REORDERED = {"add": "fadd", "multiply": "fmul"}
@@ -84,10 +105,14 @@ class Function:
         cuts: whether statements may be cut out of it to functions of their own.
         frame: the bytes of what those are given.
         stacked: the bytes of the temporary arrays that lie on the stack.
+        memory: what is known of its memory.
+        most_stacked: how many bytes may lie on the stack.
     """
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, module: Module, memory: Memory, most_stacked: int = _STACK) -> None:
         self.module = module
+        self.memory = memory
+        self.most_stacked = most_stacked
         self.w = module.writer()
         self.entry: list[str] = []
         self.label = "begin"
@@ -112,14 +137,9 @@ class Function:
         """Whether a variable has its value."""
         return variable in self.names
 
-    def tape_cells(self) -> tuple[str, str]:
-        """Where the address of the tape lies, and the bytes it has room for."""
-        self.module.taped = True
-        return "%tape", "%capacity"
-
     def tape(self) -> str:
         """Where the tape begins."""
-        return self.w.value(f"load ptr, ptr {self.tape_cells()[0]}")
+        return self.w.value("load ptr, ptr %tape")
 
     def pointer(self, storage: Storage) -> str:
         """Where a storage begins."""
@@ -129,27 +149,16 @@ class Function:
             return self.w.value(f"load ptr, ptr {self.slots[storage][0]}")
         found = self.pointers.get(storage)
         if found is None:
-            if storage in self.module.places:
-                return self.outside(storage, *self.module.places[storage])
             if storage.size is None:
                 self.slots[storage] = self.slot(storage)
                 return self.pointer(storage)
             found = self.room(storage, storage.size * storage.dtype.itemsize)
-            if self.module.memory.swapped(storage):
+            if self.memory.swapped(storage):
                 place = f"%place.{storage.name}"
                 self.entry += [f"  {place} = alloca ptr", f"  store ptr {found}, ptr {place}"]
                 self.slots[storage] = (place, "")
                 return self.pointer(storage)
             self.pointers[storage] = found
-        return found
-
-    def outside(self, storage: Storage, among: str, number: int) -> str:
-        """Where a storage begins that comes from outside."""
-        found = self.pointers[storage] = f"%{storage.name}"
-        self.entry += [
-            f"  {found}.place = getelementptr ptr, ptr %{among}, i64 {number}",
-            f"  {found} = load ptr, ptr {found}.place, !invariant.load !0",
-        ]
         return found
 
     def swap(self, s: Swap) -> None:
@@ -160,6 +169,7 @@ class Function:
 
     def slot(self, storage: Storage) -> tuple[str, str]:
         """Where the address of a storage is kept that is made when its size is known, and its size."""
+        self.module.grows = True
         slot, capacity = f"%slot.{storage.name}", f"%capacity.{storage.name}"
         self.entry += [
             f"  {slot} = alloca ptr",
@@ -174,13 +184,17 @@ class Function:
         name = f"%{storage.name}"
         if in_register(storage):
             self.entry.append(f"  {name} = alloca {register_type(storage.dtype)}")
-        elif size <= _SMALL and self.stacked < _STACK:
+        elif size <= _SMALL and self.stacked + size <= self.most_stacked:
             self.stacked += size
             self.entry.append(f"  {name} = alloca [{max(size, 1)} x i8], align 64")
         else:
-            offset = self.module.memory.offset(storage)
-            self.entry.append(f"  {name} = getelementptr inbounds i8, ptr %arena, i64 {offset}")
+            offset = self.memory.offset(storage)
+            self.entry.append(f"  {name} = getelementptr inbounds i8, ptr {self.arena()}, i64 {offset}")
         return name
+
+    def arena(self) -> str:
+        """Where its working memory begins."""
+        return "%arena"
 
     def address(self, buffer: Buffer, index: Sequence[Affine]) -> str:
         """Where an element lies."""
@@ -253,7 +267,7 @@ class Function:
         dtype = buffer.dtype
         if in_register(buffer.storage):
             return self.w.value(f"load {register_type(dtype)}, ptr {address}")
-        said = self.module.memory.overlap(buffer.storage) + self.group
+        said = self.memory.overlap(buffer.storage) + self.group
         if dtype.kind == "c" and numeric(dtype):
             part = of_parts(dtype)
             both = [
@@ -277,7 +291,7 @@ class Function:
         if in_register(buffer.storage):
             self.w.do(f"store {register_type(dtype)} {x}, ptr {address}")
             return
-        said = self.module.memory.overlap(buffer.storage) + self.group
+        said = self.memory.overlap(buffer.storage) + self.group
         if dtype.kind == "c" and numeric(dtype):
             part = of_parts(dtype)
             for at, v in zip(self.parts(address, part), parts(self.w, x, dtype), strict=True):
@@ -286,6 +300,73 @@ class Function:
         if dtype.kind == "b":
             x = self.w.value(f"zext i1 {x} to i8")
         self.w.do(f"store {memory_type(dtype)} {x}, ptr {address}, align {_alignment(dtype)}{said}")
+
+    # ------------------------------------------------------------------------------------------- the whole function
+
+    def text(self, statements: Sequence[Statement]) -> list[str]:
+        """All its instructions."""
+        self.entry += ["  %status = alloca i64", "  store i64 0, ptr %status"]
+        if self.module.taped:
+            self.entry += ["  %tape = alloca ptr", "  %capacity = alloca i64"]
+            self.look_at_tape()
+        self.enter()
+        self.block(statements)
+        self.w.do("br label %exit")
+        self.w.begin("exit")
+        self.let_go()
+        self.leave(self.w.value("load i64, ptr %status"))
+        if self.packing:
+            self.entry.append(f"  %packed = alloca [{self.packing} x i64], align 16")
+        if self.frame:
+            self.entry.append(f"  %frame.inner = alloca [{self.frame} x i8], align 16")
+        return ["entry:", *self.entry, "  br label %begin", "begin:", *self.w.lines, "}"]
+
+    def let_go(self) -> None:
+        """Give memory back."""
+        for slot, capacity in self.slots.values():
+            if capacity:
+                self.w.do(f"call void @free(ptr {self.w.value(f'load ptr, ptr {slot}')})")
+
+    def enter(self) -> None:
+        """Write what is done before everything else."""
+        if not self.module.recursive:
+            return
+        here = self.here()
+        deepest, end = self.deepest(), self.deepest(1)
+        inside = [self.w.value(f"icmp {x}") for x in (f"uge i64 {here}, {deepest}", f"ult i64 {here}, {end}")]
+        self.w.do(f"br i1 {self.w.value(f'and i1 {inside[0]}, {inside[1]}')}, label %start, label %ask")
+        self.begin("ask")
+        self.w.declarations.setdefault(STACK_BOUNDS, f"declare void @{STACK_BOUNDS}(ptr, i64)")
+        self.w.do(f"call void @{STACK_BOUNDS}(ptr %context, i64 {here})")
+        self.w.do("br label %start")
+        self.begin("start")
+
+    def here(self) -> str:
+        """Where on its thread's stack the function is."""
+        self.w.declarations.setdefault("llvm.frameaddress.p0", "declare ptr @llvm.frameaddress.p0(i32 immarg)")
+        return self.w.value(f"ptrtoint ptr {self.w.value('call ptr @llvm.frameaddress.p0(i32 0)')} to i64")
+
+    def deepest(self, word: int = 0) -> str:
+        """What is known of the stack."""
+        at = self.w.value(f"getelementptr i64, ptr %context, i64 {CONTEXT_DEEPEST + word}")
+        return self.w.value(f"load i64, ptr {at}")
+
+    def leave(self, status: str) -> None:
+        """Write what is done at the end."""
+        self.w.do(f"ret i64 {status}")
+
+    def know(self, storages: Iterable[Storage], table: str, first: int = 0) -> None:
+        """Let storages lie where a table of addresses says, from some place in it on."""
+        for i, storage in enumerate(storages, first):
+            self.entry.append(f"  %{table}{i} = getelementptr ptr, ptr %{table}, i64 {i}")
+            self.entry.append(f"  %{storage.name} = load ptr, ptr %{table}{i}, !invariant.load !0")
+            self.pointers[storage] = f"%{storage.name}"
+
+    def look_at_tape(self) -> None:
+        """Learn where the tape is now, and how much room it has."""
+        for i, (name, kind) in enumerate((("tape", "ptr"), ("capacity", "i64"))):
+            at = self.w.value(f"getelementptr i64, ptr %context, i64 {CONTEXT_TAPE + i}")
+            self.w.do(f"store {kind} {self.w.value(f'load {kind}, ptr {at}')}, ptr %{name}")
 
     # ------------------------------------------------------------------------------------------------ expressions
 
@@ -349,17 +430,16 @@ class Function:
         self.found(self.w.value(f"call ptr @grow(ptr {slot}, ptr {capacity}, i64 {size})"), size)
 
     def reserve(self, s: Reserve) -> None:
-        tape, capacity = self.tape_cells()
         stem = self.w.fresh("reserve")
         bytes = self.sum(s.top)
-        enough = self.w.value(f"icmp ule i64 {bytes}, {self.w.value(f'load i64, ptr {capacity}')}")
+        enough = self.w.value(f"icmp ule i64 {bytes}, {self.w.value('load i64, ptr %capacity')}")
         self.w.do(f"br i1 {enough}, label %{stem}.done, label %{stem}.more")
         self.begin(f"{stem}.more")
         place = self.w.value(f"call ptr @extend(ptr %context, i64 {bytes})")
         self.found(place, bytes)
-        self.w.do(f"store ptr {place}, ptr {tape}")
+        self.w.do(f"store ptr {place}, ptr %tape")
         at = self.w.value(f"getelementptr i64, ptr %context, i64 {CONTEXT_TAPE + 1}")
-        self.w.do(f"store i64 {self.w.value(f'load i64, ptr {at}')}, ptr {capacity}")
+        self.w.do(f"store i64 {self.w.value(f'load i64, ptr {at}')}, ptr %capacity")
         self.w.do(f"br label %{stem}.done")
         self.begin(f"{stem}.done")
 
@@ -421,7 +501,7 @@ class Function:
         self.w.do(f"br label %{stem}.again")
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
-        self.w.do(f"br label %{stem}{self.module.advice(_advice(s), group)}")
+        self.w.do(f"br label %{stem}{self.module.advice(advice(s), group)}")
         self.begin(f"{stem}.done")
 
     def repeat(self, s: While) -> None:
@@ -477,51 +557,14 @@ class Function:
             if storage.position == position:
                 self.pointers[storage] = address
 
-    def rooms(self) -> list[str]:
-        """What it needs room for on the stack, known when all is written."""
-        found = [f"  %packed = alloca [{self.packing} x i64], align 16"] if self.packing else []
-        return found + ([f"  %frame.inner = alloca [{self.frame} x i8], align 16"] if self.frame else [])
-
     def host(self, s: HostCall) -> None:
         call_host(self, s)
 
     def library(self, s: LibraryCall) -> None:
         call_library(self, s)
 
-
-_SHORT, _LARGEST = 8, 256
-"""Loops of fewer steps are written out, unless that makes more statements."""
-
-_FEW = 128
-"""Loops of no more steps are written out when they are vectorised, if there is little in them."""
-
-STEP_BY_STEP = "vectorize.enable"
-"""What LLVM is told of a loop that is to stay as it is."""
-
-
-def _advice(s: For) -> str:
-    """What LLVM should do with a loop: write out short ones, and of the others vectorise the inner ones only."""
-    if _is_short(s):
-        return "unroll.full"
-    if any(isinstance(loop, For) and not _is_short(loop) for loop in s.body):
-        return STEP_BY_STEP
-    steps = s.extent.known
-    if steps is not None and _SHORT < steps < 2 * _SHORT:
-        return STEP_BY_STEP  # no whole number of vectors, and vectors that are masked would wait for memory
-    few = steps is not None and steps <= _FEW and not s.ordered
-    return "vectorize.followup_vectorized" if few and len(s.body) <= _SHORT else ""
-
-
-def _is_short(s: For) -> bool:
-    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s) <= _LARGEST
-
-
-def _written_out(s: Statement) -> int:
-    """How many statements one is whose loops are written out."""
-    steps = 1
-    if isinstance(s, For):
-        steps = _LARGEST + 1 if s.extent.known is None else s.extent.known
-    return steps * (1 + sum(_written_out(inner) for block in s.blocks for inner in block))
+    def invoke(self, s: Invoke) -> None:
+        call_routine(self, s)
 
 
 def _alignment(dtype: np.dtype[Any]) -> int:
@@ -541,4 +584,5 @@ _WRITERS: dict[type[Statement], Callable[[Function, Any], None]] = {
     Check: Function.check,
     HostCall: Function.host,
     LibraryCall: Function.library,
+    Invoke: Function.invoke,
 }

@@ -21,7 +21,7 @@ class Inner(Function):
     """
 
     def __init__(self, outer: Function) -> None:
-        super().__init__(outer.module)
+        super().__init__(outer.module, outer.memory)
         self.outer = outer
         self.captured: list[tuple[str, str]] = []
 

@@ -6,6 +6,7 @@ the host is told when the program stops); it returns zero, or one more than the 
 
 from __future__ import annotations
 
+import itertools
 import os
 
 from . import complexes, mathematics  # noqa: F401  (they enter what they write)
@@ -14,7 +15,8 @@ from .functions import CONTEXT_TAPE, Function
 from .instructions import Writer
 from .loops import Program
 from .machine import vector_bytes
-from .memory import Memory
+from .memory import Memory, uses_tape
+from .routines import RoutineFunction
 from .sharing import Sharing
 
 __all__ = ["Module"]
@@ -77,26 +79,34 @@ class Module:
     Attributes:
         memory: what is known of the program's memory.
         taped: whether it uses the tape.
+        grows: whether it has arrays whose size only the running program knows.
         threaded: whether it uses threads.
-        places: for what comes from outside, the list of addresses that says where it is, and the place there.
+        recursive: whether it has routines.
         bounded: whether every access looks first whether it is within its buffer (``BINDRUNE_CHECK=bounds``).
         text: the text.
     """
 
     def __init__(self, program: Program) -> None:
-        self.memory = Memory(program)
+        self._numbers = itertools.count(1)
+        self._scopes: list[str] = []
+        self.memory = self.memory_of(program)
         self.sharing = Sharing(self)
         self.cutting = Cutting(self)
-        self.taped = False
+        self.taped = any(uses_tape(part.body) for part in (program, *program.routines))
         self._advice: list[str] = []
         self.threaded = False
+        self.grows = False
+        self.recursive = bool(program.routines)
         self.bounded = os.environ.get("BINDRUNE_CHECK") == "bounds"
         self.outputs = program.outputs
-        given = [*program.inputs, *(s for s, _ in program.constants)]
-        self.places = {s: ("arguments", i) for i, s in enumerate(given)}
-        self.places |= {s: ("results", i) for i, s in enumerate(program.outputs)}
         self._declared = Writer()
         self.text = self._run(program)
+
+    def memory_of(self, program: Program) -> Memory:
+        """What is known of the memory of the program, or of a routine."""
+        found = Memory(program, self._numbers)
+        self._scopes += found.metadata
+        return found
 
     def group(self) -> str:
         """A name for the loads and stores of one loop."""
@@ -111,12 +121,13 @@ class Module:
             said.append(self._described(f'!{{!"llvm.loop.parallel_accesses", {group}}}'))
         if not said:
             return ""
-        listed = ", ".join([f"!{self.memory.numbers + len(self._advice)}", *said])
-        return f", !llvm.loop {self._described(f'distinct !{{{listed}}}')}"
+        number = f"!{next(self._numbers)}"
+        self._advice.append(f"{number} = distinct !{{{', '.join([number, *said])}}}")
+        return f", !llvm.loop {number}"
 
     def _described(self, text: str) -> str:
         """A number for some metadata."""
-        number = f"!{self.memory.numbers + len(self._advice)}"
+        number = f"!{next(self._numbers)}"
         self._advice.append(f"{number} = {text}")
         return number
 
@@ -127,49 +138,31 @@ class Module:
         return w
 
     def _run(self, program: Program) -> str:
-        f = Function(self)
-        f.entry.append("  %status = alloca i64")
-        f.entry.append("  store i64 0, ptr %status")
+        f = Function(self, self.memory)
+        f.know([*program.inputs, *(s for s, _ in program.constants)], "arguments")
+        f.know(program.outputs, "results")
         f.entry.append("  %arena = load ptr, ptr %context")
-        f.block(program.body)
-        f.w.do("br label %exit")
-        f.w.begin("exit")
-        for slot, capacity in f.slots.values():
-            if not capacity:
-                continue
-            f.w.do(f"call void @free(ptr {f.w.value(f'load ptr, ptr {slot}')})")
-        f.w.do(f"ret i64 {f.w.value('load i64, ptr %status')}")
+        lines = f.text(program.body)
+        routines = [RoutineFunction(self, routine, len(program.inputs)).whole() for routine in program.routines]
         if self.taped:
             self._declared.declarations["llvm.umax.i64"] = "declare i64 @llvm.umax.i64(i64, i64)"
-            for i, (name, kind) in enumerate((("tape", "ptr"), ("capacity", "i64"))):
-                f.entry += [
-                    f"  %{name}.context = getelementptr i64, ptr %context, i64 {CONTEXT_TAPE + i}",
-                    f"  %{name}.start = load {kind}, ptr %{name}.context",
-                    f"  %{name} = alloca {kind}",
-                    f"  store {kind} %{name}.start, ptr %{name}",
-                ]
-        f.entry += f.rooms()
         return "\n".join(
             [
                 _MEMORY,
-                _GROW if any(capacity for _, capacity in f.slots.values()) else "",
+                _GROW if self.grows else "",
                 _EXTEND if self.taped else "",
                 *self._declared.declarations.values(),
                 _kept(self._declared.kept),
                 *self.sharing.functions,
                 *self.cutting.functions,
+                *routines,
                 "define i64 @run(ptr noalias %arguments, ptr noalias %results, ptr noalias %context) #0 {",
-                "entry:",
-                *f.entry,
-                "  br label %begin",
-                "begin:",
-                *f.w.lines,
-                "}",
+                *lines,
                 f'attributes #0 = {{ nounwind "prefer-vector-width"="{8 * vector_bytes()}" }}',
                 "attributes #1 = { nounwind willreturn memory(none) }",
                 "attributes #2 = { alwaysinline nounwind willreturn memory(none) }",
                 "!0 = !{}",
-                *self.memory.metadata,
+                *self._scopes,
                 *self._advice,
                 "",
             ]

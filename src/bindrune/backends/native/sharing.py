@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from .advice import STEP_BY_STEP
 from .formats import constant, register_type
-from .functions import REORDERED, STEP_BY_STEP, Function
+from .functions import REORDERED, Function
 from .inner import SLOT, Inner, place_in
 from .instructions import LIBRARY, instruct
 from .loops import (
@@ -23,6 +24,7 @@ from .loops import (
     For,
     HostCall,
     If,
+    Invoke,
     LibraryCall,
     Reserve,
     Statement,
@@ -65,7 +67,7 @@ class Sharing:
             return False
         private = 0
         for s in _all(loop.body):
-            if isinstance(s, (Check, HostCall, LibraryCall, Reserve, While, Allocate)):
+            if isinstance(s, (Check, HostCall, Invoke, LibraryCall, Reserve, While, Allocate)):
                 return False
             if isinstance(s, For) and s.ordered:
                 return False
@@ -90,7 +92,7 @@ class Sharing:
         """Write a call that runs a loop in parts, and the function for a part."""
         part = _Part(f, loop)
         name = f"part{len(self.functions)}"
-        self.functions.append(part.text(name))
+        self.functions.append(part.part(name))
         frame = f"%frame{f.w.fresh()}"
         f.entry.append(f"  {frame} = alloca [{max(part.size, SLOT)} x i8], align 16")
         part.hand_over(frame)
@@ -122,7 +124,7 @@ class _Part(Inner):
             if isinstance(s, Accumulate) and in_register(s.buffer.storage) and not self._private(s.buffer.storage):
                 self.totals[s.buffer.storage] = s.name
 
-    def text(self, name: str) -> str:
+    def part(self, name: str) -> str:
         """The function."""
         self.count(self.whole, "%from", "%to")
         offset = self.w.value(f"mul i64 %thread, {SLOT}")
@@ -164,7 +166,7 @@ class _Part(Inner):
         return super().pointer(storage)
 
     def _private(self, storage: Storage) -> bool:
-        return self.module.memory.private(storage, self.whole)
+        return self.memory.private(storage, self.whole)
 
     def _pointer(self, storage: Storage) -> str:
         if self._private(storage):
