@@ -20,7 +20,7 @@ from .numpy_functions import special_function
 
 __all__ = ["Meaning", "apply", "convert", "meaning"]
 
-BOOL, DOUBLE = np.dtype(bool), np.dtype(float)
+BOOL, DOUBLE, SINGLE = np.dtype(bool), np.dtype(float), np.dtype(np.float32)
 
 
 class Meaning(NamedTuple):
@@ -129,7 +129,7 @@ def _of_numpy(name: str, operands: Sequence[tuple[np.dtype[Any], bool]]) -> Mean
         return None
     if name.startswith(_SPECIAL):
         symbol = special_function(name.removeprefix(_SPECIAL), ufunc.nin)
-        if symbol is None or any(d != DOUBLE for d in (*sources, target)):
+        if symbol is None or target not in (DOUBLE, SINGLE) or any(d != target for d in sources):
             return None
         enter_function(name, symbol)
     return Meaning(name, tuple(sources), target)

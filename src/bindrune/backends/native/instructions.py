@@ -503,10 +503,11 @@ for _name, _of in LIBRARY.items():
 
 
 def enter_function(name: str, symbol: str) -> None:
-    """Let an operation on numbers in double precision be a call of a function, which is given a zero after them."""
+    """Let an operation be a call of a function of numbers in double precision, which is given a zero after them."""
 
     def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
-        return w.call(symbol, "double", [*(("double", v) for v in x), ("i32", "0")])
+        given = [("double", cast(w, v, source, np.dtype(float))) for v in x]
+        return cast(w, w.call(symbol, "double", [*given, ("i32", "0")]), np.dtype(float), target)
 
     _entries[name] = ("f", entry)
 
