@@ -235,3 +235,53 @@ def test_filters_and_their_gradients() -> None:
 
     compare(filtered, x, h, atol=1e-13)
     compare(br.grad(lambda x, h: np.sum(filtered(x, h) ** 3), argnums=(0, 1)), x, h, rtol=1e-10, atol=1e-12)
+
+
+# ----------------------------------------------------------------------------------------------------------- matrices
+
+SQUARE = numbers(3, 6, 6)
+HERMITIAN = SQUARE + SQUARE.conj().transpose(0, 2, 1)
+DEFINITE = SQUARE @ SQUARE.conj().transpose(0, 2, 1) + np.eye(6)
+
+DECOMPOSITIONS: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "eigh": (np.linalg.eigh, HERMITIAN),
+    "eigvalsh": (lambda x: np.linalg.eigvalsh(x[0], "U"), HERMITIAN),
+    "svd": (np.linalg.svd, SQUARE),
+    "reduced svd": (lambda x: np.linalg.svd(x[:, :4], full_matrices=False), SQUARE),
+    "singular values": (lambda x: np.linalg.svd(x, compute_uv=False), SQUARE),
+    "qr": (lambda x: np.linalg.qr(x[:, :, :4]), SQUARE),
+    "complete qr": (lambda x: np.linalg.qr(x[:, :4], mode="complete"), SQUARE),
+    "solve": (lambda x: np.linalg.solve(x, x[0]), SQUARE),
+    "solve for a vector": (lambda x: np.linalg.solve(x[0].real, x[1, 0]), SQUARE),
+    "inv": (np.linalg.inv, SQUARE),
+    "det": (lambda x: (np.linalg.det(x), np.linalg.det(x[0])), SQUARE),
+    "slogdet": (lambda x: (*np.linalg.slogdet(x), *np.linalg.slogdet(x[0])), SQUARE),
+    "cholesky": (lambda x: (np.linalg.cholesky(x), np.linalg.cholesky(x[0], upper=True)), DEFINITE),
+}
+
+
+@pytest.mark.parametrize("name", DECOMPOSITIONS)
+def test_decompositions(name: str) -> None:
+    function, x = DECOMPOSITIONS[name]
+    compare(function, x, rtol=1e-10, atol=1e-12)
+    compiled = br.jit(function, backend="native")
+    single = x.astype(np.complex64)
+    for mine, theirs in zip(br.tree.leaves(compiled(single)), br.tree.leaves(function(single)), strict=True):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_matrices_that_numpy_refuses() -> None:
+    nothing = np.zeros((2, 2), complex)
+    for refused in (np.linalg.inv, lambda x: np.linalg.solve(x, x), lambda x: np.linalg.cholesky(x - np.eye(2))):
+        with pytest.raises(np.linalg.LinAlgError):
+            br.jit(refused, backend="native")(nothing)
+
+
+def test_an_evolution_by_eigenvalues() -> None:
+    def survival(h: Any, t: Any) -> Any:
+        values, vectors = np.linalg.eigh(h)
+        return np.abs(np.sum(np.abs(vectors[0]) ** 2 * np.exp(-1j * values * t))) ** 2
+
+    compare(survival, HERMITIAN[0], 0.7, rtol=1e-10)
+    compare(br.grad(survival, argnums=(0, 1)), HERMITIAN[0], 0.7, rtol=1e-8, atol=1e-10)

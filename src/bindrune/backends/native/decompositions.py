@@ -1,6 +1,9 @@
 """Lowering of eigenvalues, singular values and orthogonal factors: NumPy's own loops over LAPACK, matrix by matrix.
 
-They compute in double precision whatever the type, as `np.linalg` does, and where one fails all that it found is NaN.
+Of complex matrices systems, inverses, determinants and Cholesky's factors are found in the same way.
+
+They compute in double precision whatever the type, real or complex, as `np.linalg` does, and where one fails all that
+it found is NaN.
 Then, and for matrices without elements, the host performs the program, and says what NumPy says.
 """
 
@@ -12,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import Node
+from .formats import numeric
 from .loops import INTEGER, Affine, Apply, LibraryCall, Store, affine
-from .lower import Location, Lowering, convert, left_to_the_host, rule
+from .lower import Location, Lowering, broadcast_lengths, convert, left_to_the_host, rule
 from .numpy_functions import Loop, ufunc_loop
 from .shaping import BOOL
-from .views import ZERO, Place, View, along
+from .views import ZERO, Place, View, along, broadcast
 
-__all__ = ["one_of"]
+__all__ = ["of_complex", "one_of"]
 
 _DOUBLE = np.dtype(float)
 
@@ -40,27 +44,33 @@ def one_of(view: View, at: Sequence[Affine]) -> View:
     return view.seen([*places, *(along(i) for i in range(rest))], view.shape[len(at) :])
 
 
-def _matrices(low: Lowering, node: Node, x: Location) -> View | None:
+def _matrices(low: Lowering, node: Node, x: Location, dtype: np.dtype[Any]) -> View | None:
     """The operand as a stack of matrices that a library may overwrite; None where there is none."""
-    if not low.libraries or x.dtype.kind not in "biuf" or x.dtype.str[1:] == "f2" or x.dtype.itemsize > 8:
+    if not low.libraries or not numeric(x.dtype) or x.dtype.str[1:] == "f2":
         return None
-    if any(v.dtype.kind != "f" or v.dtype.itemsize not in (4, 8) for v in node.results):
+    if any(v.dtype.kind not in "fc" or not numeric(v.dtype) or v.dtype.itemsize == 2 for v in node.results):
         return None
     source = low.view(x)
     for n in source.shape[-2:]:
         low.require(n - 1, node, left_to_the_host)
-    made = low.array(_DOUBLE, source.shape)
+    made = low.array(dtype, source.shape)
     low.copy(made, source)
     return made
 
 
-def _decomposed(low: Lowering, node: Node, x: View, loop: Loop) -> list[Location]:
+def _computed(x: Location) -> np.dtype[Any]:
+    """The type that a decomposition computes in."""
+    return np.dtype(complex) if x.dtype.kind == "c" else _DOUBLE
+
+
+def _decomposed(low: Lowering, node: Node, given: Sequence[View], loop: Loop, types: str) -> list[Location]:
     """What a loop finds for each matrix of a stack, with the types of the node's results."""
-    made = [low.array(_DOUBLE, tuple(map(low.length, v.shape))) for v in node.results]
-    with low.nest(x.shape[:-2], ordered=True) as at:
-        parts = [one_of(view, at) for view in (x, *made)]
+    found = zip(types, node.results, strict=True)
+    made = [low.array(np.dtype(letter), tuple(map(low.length, v.shape))) for letter, v in found]
+    with low.nest(given[0].shape[:-2], ordered=True) as at:
+        parts = [one_of(view, at) for view in (*given, *made)]
         low.do(LibraryCall(loop.symbol, tuple(parts[:-1]), parts[-1]))
-        for part in parts[1:]:
+        for part in parts[len(given) :]:
             first = low.let(part.load((ZERO,) * len(part.shape)))
             low.check(Apply("equal", (first, first), BOOL), node, left_to_the_host)
     return [_as(low, view, v.dtype) for view, v in zip(made, node.results, strict=True)]
@@ -77,40 +87,63 @@ def _as(low: Lowering, view: View, dtype: np.dtype[Any]) -> View:
 @rule("eigh", "eigvalsh", "svd", "svdvals")
 def _spectrum(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """Eigenvalues and singular values, with vectors or without."""
-    name = node.op.name
+    name, letter = node.op.name, _computed(operands[0]).char
     if name in ("eigh", "eigvalsh"):
-        loop = _loop(f"{name}_{'lo' if node.params['lower'] else 'up'}", "d->dd" if name == "eigh" else "d->d")
+        of = f"{name}_{'lo' if node.params['lower'] else 'up'}"
+        types = f"d{letter}" if name == "eigh" else "d"
     elif name == "svd":
-        loop = _loop("svd_f" if node.params["full_matrices"] else "svd_s", "d->ddd")
+        of, types = "svd_f" if node.params["full_matrices"] else "svd_s", f"{letter}d{letter}"
     else:
-        loop = _loop("svd", "d->d")
-    x = None if loop is None else _matrices(low, node, operands[0])
-    return NotImplemented if loop is None or x is None else _decomposed(low, node, x, loop)
+        of, types = "svd", "d"
+    loop = _loop(of, f"{letter}->{types}")
+    x = None if loop is None else _matrices(low, node, operands[0], _computed(operands[0]))
+    return NotImplemented if loop is None or x is None else _decomposed(low, node, [x], loop, types)
 
 
 @rule("qr")
 def _qr(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """The triangular factor replaces the matrix, but for what is below; from that the orthogonal one is made."""
     mode = node.params["mode"]
-    raw = _loop("qr_r_raw", "d->d")
-    turned = _loop("qr_complete" if mode == "complete" else "qr_reduced", "dd->d")
+    dtype = _computed(operands[0])
+    raw = _loop("qr_r_raw", f"{dtype.char}->{dtype.char}")
+    turned = _loop("qr_complete" if mode == "complete" else "qr_reduced", f"{dtype.char * 2}->{dtype.char}")
     rows, columns = low.shape(operands[0])[-2:]
     wide = low.known(columns - rows)
     if raw is None or turned is None or not (wide or low.known(rows - columns)):
         return NotImplemented
-    x = _matrices(low, node, operands[0])
+    x = _matrices(low, node, operands[0], _computed(operands[0]))
     if x is None:
         return NotImplemented
-    q, r = (low.array(_DOUBLE, tuple(map(low.length, v.shape))) for v in node.results)
-    scales = low.array(_DOUBLE, (rows if wide else columns,))
-    zero = convert(affine(0), _DOUBLE)
+    q, r = (low.array(dtype, tuple(map(low.length, v.shape))) for v in node.results)
+    scales = low.array(dtype, (rows if wide else columns,))
+    zero = convert(affine(0), dtype)
     with low.nest(x.shape[:-2], ordered=True) as at:
         matrix, mine = one_of(x, at), one_of(r, at)
         low.do(LibraryCall(raw.symbol, (matrix,), scales))
         with low.nest(mine.shape) as (i, j):
             upper = Apply("less_equal", (i, j), BOOL)
             inside = affine(low.let(Apply("minimum", (i, rows - 1), INTEGER)))
-            kept = Apply("where", (upper, matrix.load((inside, j)), zero), _DOUBLE)
+            kept = Apply("where", (upper, matrix.load((inside, j)), zero), dtype)
             low.do(Store(mine.buffer, mine.at((i, j)), kept))
         low.do(LibraryCall(turned.symbol, (matrix, scales), one_of(q, at)))
     return [_as(low, view, v.dtype) for view, v in zip((q, r), node.results, strict=True)]
+
+
+def of_complex(low: Lowering, node: Node, operands: Sequence[Location]) -> Any:
+    """Systems, inverses, determinants and factors of complex matrices."""
+    if all(x.dtype.kind != "c" for x in operands):
+        return NotImplemented
+    name = node.op.name
+    types = {"slogdet": "Dd", "eig": "DD"}.get(name, "D")
+    if name == "cholesky":
+        name = "cholesky_up" if node.params["upper"] else "cholesky_lo"
+    loop = _loop(name, f"{'D' * len(operands)}->{types}")
+    found = [] if loop is None else [_matrices(low, node, x, np.dtype(complex)) for x in operands]
+    views = [x for x in found if x is not None]
+    if loop is None or len(views) < len(operands):
+        return NotImplemented
+    lead = broadcast_lengths([x.shape[:-2] for x in views]) if any(len(x.shape) > 2 for x in views) else ()
+    return _decomposed(low, node, [broadcast(x, (*lead, *x.shape[-2:])) for x in views], loop, types)
+
+
+rule("eig")(of_complex)

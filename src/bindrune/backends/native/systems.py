@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import Node
+from .decompositions import of_complex
 from .loops import INTEGER, Affine, Apply, Buffer, Const, Expression, If, LibraryCall, Load, Storage, Store, affine
 from .lower import Location, Lowering, convert, left_to_the_host, rule
 from .matrices import (
@@ -54,7 +55,7 @@ def _solve(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """The solution for each column of a matrix, or of the identity."""
     found = stacks(low, node, operands)
     if found is None:
-        return NotImplemented
+        return of_complex(low, node, operands)
     a, columns = found[0], found[1].columns if len(found) > 1 else found[0].columns
     dtype, shape = a.dtype, (*a.lead, a.rows, columns)
     made = low.array(dtype, shape)
@@ -139,7 +140,7 @@ def _det(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """The product of the pivots."""
     found = stacks(low, node, operands)
     if found is None:
-        return NotImplemented
+        return of_complex(low, node, operands)
     (a,) = found
     made = low.array(a.dtype, a.lead)
     library = Library(low, a)
@@ -171,7 +172,7 @@ def _slogdet(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """The sign of the determinant, and the logarithm of its size."""
     found = stacks(low, node, operands)
     if found is None:
-        return NotImplemented
+        return of_complex(low, node, operands)
     (a,) = found
     dtype = a.dtype
     signs, logarithms = low.array(dtype, a.lead), low.array(dtype, a.lead)
@@ -262,7 +263,7 @@ def _cholesky(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """The triangular factor of a matrix, of which only that triangle is read."""
     found = stacks(low, node, operands)
     if found is None:
-        return NotImplemented
+        return of_complex(low, node, operands)
     (a,) = found
     if node.params["upper"]:
         a = Stack(a.view.transposed(_swapped(a)), a.dtype)
