@@ -31,7 +31,7 @@ from .regrouping import regrouped
 from .residuals import residuals_in_arrays
 from .simplification import simplify
 from .splitting import split
-from .totals import gather_terms, merge_totals
+from .totals import add_after_loops, gather_terms, merge_totals
 
 __all__ = ["lower"]
 
@@ -48,6 +48,6 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
     for part in (program, *program.routines):
-        for arrange in (fuse, merge_totals, pack, jam, gather_terms, simplify, split):
+        for arrange in (fuse, merge_totals, pack, jam, gather_terms, add_after_loops, simplify, split):
             arrange(part)
     return program
