@@ -35,7 +35,7 @@ _PATIENCE = 4000
 @alone
 @functools.cache
 def _pool() -> Code:
-    return compile_text(_TEXT)
+    return compile_text(_TEXT, level=0)
 
 
 @alone
