@@ -18,6 +18,7 @@ from .loops import (
     Affine,
     Allocate,
     Apply,
+    Aside,
     Buffer,
     Check,
     Const,
@@ -43,7 +44,9 @@ from .splitting import is_independent
 if TYPE_CHECKING:
     from .llvm import Module
 
-__all__ = ["CONTEXT_TAPE", "CONTEXT_VALUES", "FULL", "OUTSIDE", "REORDERED", "STEP_BY_STEP", "Function"]
+__all__ = [
+    "CONTEXT_TAPE", "CONTEXT_VALUES", "FULL", "ONE_AT_A_TIME", "OUTSIDE", "REORDERED", "STEP_BY_STEP", "Function",
+]  # fmt: skip
 
 CONTEXT_TAPE = 2
 """Where in the context the address of the tape lies, and behind it the bytes it has room for."""
@@ -80,6 +83,7 @@ class Function:
         sums: affine expressions that have been computed on the way to where we are.
         group: what is said of loads and stores in a loop whose steps are seen to be independent.
         shares: whether its loops may be shared by threads.
+        plain: whether LLVM is to leave them as they are.
         stacked: the bytes of the temporary arrays that lie on the stack.
     """
 
@@ -96,6 +100,7 @@ class Function:
         self.group = ""
         self.stacked = 0
         self.shares = not module.bounded
+        self.plain = False
 
     # ----------------------------------------------------------------------------------------------------- memory
 
@@ -352,13 +357,17 @@ class Function:
         """A loop whose counter goes over a range."""
         stem = self.w.fresh("loop")
         before, counter = self.label, f"%{s.variable.name}.{stem}"
-        self.w.do(f"br label %{stem}")
+        known = not (start.startswith("%") or stop.startswith("%"))
+        if known and int(start) >= int(stop):
+            return
+        if known:
+            self.w.do(f"br label %{stem}")
+        else:
+            some = self.w.value(f"icmp slt i64 {start}, {stop}")
+            self.w.do(f"br i1 {some}, label %{stem}, label %{stem}.done")
         self.begin(stem)
         self.w.do(f"{counter} = phi i64 [ {start}, %{before} ], [ {counter}.next, %{stem}.again ]")
         self.names[s.variable] = counter
-        more = self.w.value(f"icmp slt i64 {counter}, {stop}")
-        self.w.do(f"br i1 {more}, label %{stem}.body, label %{stem}.done")
-        self.begin(f"{stem}.body")
         around, group = self.group, self.module.group() if is_independent(s) else ""
         self.group = group and f", !llvm.access.group {group}"
         self.block(s.body)
@@ -366,7 +375,9 @@ class Function:
         self.w.do(f"br label %{stem}.again")
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
-        self.w.do(f"br label %{stem}{self.module.advice(_advice(s), group)}")
+        more = self.w.value(f"icmp slt i64 {counter}.next, {stop}")
+        advice = self.module.advice(STEP_BY_STEP if self.plain else _advice(s), group)
+        self.w.do(f"br i1 {more}, label %{stem}, label %{stem}.done{advice}")
         self.begin(f"{stem}.done")
 
     def repeat(self, s: While) -> None:
@@ -405,7 +416,11 @@ class Function:
         self.begin(f"{stem}.holds")
 
     def cell(self, kind: str, x: str) -> str:
-        """A number in memory, to be handed over by its address."""
+        """A number in memory, to be handed over by its address and only read there."""
+        if not x.startswith("%"):
+            name = f"@known.{kind}.{x}"
+            self.w.declarations[name] = f"{name} = private unnamed_addr constant {kind} {x}, align 16"
+            return name
         name = f"%cell{self.w.fresh()}"
         self.entry.append(f"  {name} = alloca {kind}, align 16")
         self.w.do(f"store {kind} {x}, ptr {name}")
@@ -422,6 +437,12 @@ class Function:
             if storage.position == position:
                 self.pointers[storage] = address
 
+    def aside(self, s: Aside) -> None:
+        around = self.shares, self.plain
+        self.shares, self.plain = False, True
+        self.block(s.body)
+        self.shares, self.plain = around
+
     def host(self, s: HostCall) -> None:
         call_host(self, s)
 
@@ -435,8 +456,14 @@ _SHORT, _LARGEST = 8, 256
 _FEW = 128
 """Loops of no more steps are written out when they are vectorised, if there is little in them."""
 
+_LONG = 1 << 15
+"""Loops of so many steps wait for memory: several vectors at a time do not make them faster."""
+
 STEP_BY_STEP = "vectorize.enable"
 """What LLVM is told of a loop that is to stay as it is."""
+
+ONE_AT_A_TIME = "interleave.count"
+"""What LLVM is told of a loop that takes one vector at a time."""
 
 
 def _advice(s: For) -> str:
@@ -449,7 +476,10 @@ def _advice(s: For) -> str:
     if steps is not None and _SHORT < steps < 2 * _SHORT:
         return STEP_BY_STEP  # no whole number of vectors, and vectors that are masked would wait for memory
     few = steps is not None and steps <= _FEW and not s.ordered
-    return "vectorize.followup_vectorized" if few and len(s.body) <= _SHORT else ""
+    if few and len(s.body) <= _SHORT:
+        return "vectorize.followup_vectorized"
+    sums = any(isinstance(inner, Accumulate) and inner.buffer.dtype.kind == "f" for inner in s.body)
+    return ONE_AT_A_TIME if steps is not None and steps >= _LONG and not sums else ""
 
 
 def _is_short(s: For) -> bool:
@@ -478,6 +508,7 @@ _WRITERS: dict[type[Statement], Callable[[Function, Any], None]] = {
     For: Function.loop,
     While: Function.repeat,
     If: Function.choose,
+    Aside: Function.aside,
     Check: Function.check,
     HostCall: Function.host,
     LibraryCall: Function.library,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from . import mathematics  # noqa: F401  (it enters its kernels)
-from .functions import CONTEXT_TAPE, Function
+from .functions import CONTEXT_TAPE, ONE_AT_A_TIME, STEP_BY_STEP, Function
 from .instructions import Writer
 from .loops import Program
 from .machine import vector_bytes
@@ -70,7 +70,11 @@ _FIRST = 20_000
 """The number of the first metadata about loops."""
 
 
-_WITH = {"vectorize.enable": ", i1 false", "vectorize.followup_vectorized": ', !{!"llvm.loop.unroll.enable"}'}
+_WITH = {
+    STEP_BY_STEP: ", i1 false",
+    ONE_AT_A_TIME: ", i32 1",
+    "vectorize.followup_vectorized": ', !{!"llvm.loop.unroll.enable"}',
+}
 """What belongs to some of the things that are said of loops."""
 
 

@@ -20,6 +20,7 @@ from . import (  # noqa: F401  (they enter their rules)
     systems,
     tables,
 )
+from .asides import set_aside
 from .deferring import deferred
 from .fusion import fuse
 from .jamming import jam
@@ -43,6 +44,6 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
     program = lowering.program
-    for arrange in (fuse, pack, jam, simplify, split):
+    for arrange in (fuse, set_aside, pack, jam, simplify, split):
         arrange(program)
     return program
