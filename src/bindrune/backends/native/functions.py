@@ -375,7 +375,7 @@ class Function:
         self.w.do(f"br label %{stem}.again")
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
-        more = self.w.value(f"icmp slt i64 {counter}.next, {stop}")
+        more = self.w.value(f"icmp ne i64 {counter}.next, {stop}")
         advice = self.module.advice(STEP_BY_STEP if self.plain else _advice(s), group)
         self.w.do(f"br i1 {more}, label %{stem}, label %{stem}.done{advice}")
         self.begin(f"{stem}.done")

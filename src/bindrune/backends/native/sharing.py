@@ -28,7 +28,7 @@ from .loops import (
 from .memory import in_register
 from .neutral import neutral
 from .rewriting import accesses
-from .threads import MOST, PARALLEL, PARTS
+from .threads import EVEN, MANY, MOST, PARALLEL, PARTS
 from .work import work
 
 if TYPE_CHECKING:
@@ -123,7 +123,12 @@ class _Part(Function):
 
     def text(self, name: str) -> str:
         """The function."""
-        self.count(self.whole, "%from", "%to")
+        stop, steps = "%to", self.whole.extent.known
+        if steps is not None and steps >= MANY and steps % EVEN == 0:
+            # So are those of each part, and LLVM need not think of any that are left over.
+            even = self.w.value(f"and i64 {self.w.value('sub i64 %to, %from')}, {-EVEN}")
+            stop = self.w.value(f"add nsw i64 %from, {even}")
+        self.count(self.whole, "%from", stop)
         offset = self.w.value(f"mul i64 %thread, {_SLOT}")
         for storage in self.totals:
             kind = register_type(storage.dtype)
