@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import bindrune as br
-from bindrune.backends.native.executable import Executable
 from bindrune.graph.graph import Graph, Node
 from bindrune.transforms.loops import nested_loops
+from measures import executables
 
 X = np.linspace(0.3, 1.4, 6)
 
@@ -138,12 +138,6 @@ def test_rewound_arrays(f: Callable[..., Any], x: Any, backend: str) -> None:
     found = br.jit(br.vmap(br.grad(f)), backend=backend)(batch)
     np.testing.assert_allclose(found, [br.grad(f)(lane) for lane in batch], rtol=1e-9, atol=1e-11)
     np.testing.assert_array_equal(x, before)
-
-
-def executables(function: Any) -> list[Executable]:
-    """The machine code behind a function under `br.jit`."""
-    paths = [path for found in function._paths.values() for path in found]
-    return [made for path in paths for made in path.graph.derived.values() if isinstance(made, Executable)]
 
 
 def unchanged(x, bound, n):

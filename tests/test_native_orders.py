@@ -10,21 +10,16 @@ import numpy as np
 import pytest
 
 import bindrune as br
+from bindrune.backends.native.executable import Executable
+from measures import executables
 
 if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("llvmlite is not installed", allow_module_level=True)
 
-from bindrune.backends.native.executable import Executable
 from bindrune.backends.native.numpy_functions import sorting_function, ufunc_loop
 
 TYPES = ["?", "b", "B", "h", "i", "I", "l", "L", "f", "d"]
 SHAPES = [(0,), (1,), (5,), (40,), (1000,), (3, 7), (4, 0), (2, 3, 50)]
-
-
-def executables(function: Any) -> list[Executable]:
-    """The machine code behind a function under `br.jit`."""
-    paths = [path for found in function._paths.values() for path in found]
-    return [made for path in paths for made in path.graph.derived.values() if isinstance(made, Executable)]
 
 
 def executable(function: Any) -> Executable:

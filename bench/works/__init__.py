@@ -5,7 +5,7 @@ The JAX programs use `lax.scan`, `lax.fori_loop` and `.at[].set`, which is what 
 its derivative, over sizes; a `Program` as it stands, against whoever can run it.
 """
 
-from . import dynamics, factorizations, formulas, loops, models, networks, sweeps, training
+from . import dynamics, factorizations, formulas, loops, models, networks, recursions, sweeps, training
 from .program import Program
 from .work import Work
 
@@ -14,7 +14,7 @@ __all__ = ["Program", "Work", "all_programs", "all_works"]
 
 def all_works() -> list[Work]:
     """Every work, in the order of the table."""
-    return [*sweeps.WORKS, *dynamics.WORKS, *networks.WORKS, *factorizations.WORKS, *models.WORKS]
+    return [*sweeps.WORKS, *dynamics.WORKS, *networks.WORKS, *factorizations.WORKS, *models.WORKS, *recursions.WORKS]
 
 
 def all_programs() -> list[Program]:

@@ -13,7 +13,8 @@ Refused: a recursion that changes what it captures.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from ..core import trees
@@ -21,8 +22,9 @@ from ..core.array import Array
 from ..core.handler import evaluate, perform
 from ..core.operation import spec_of
 from ..graph.dims import Unstageable
-from ..graph.graph import STACK_TYPE, Graph, Type, Value
+from ..graph.graph import STACK_TYPE, Graph, Reference, Type, Value
 from ..graph.interpreter import interpret
+from ..graph.rewrite import captured, inner, on_regions
 from ..ops.views import is_concrete
 from ..transforms.batch import Batch
 from ..transforms.forward import Forward
@@ -36,35 +38,62 @@ from ..transforms.programs import (
     push_results,
     record_results,
 )
-from ..transforms.reverse import Reverse, guarding
-from .control import Region, call, derive, runnable
-from .split import Split, go_back, split
+from ..transforms.reverse import Into, Reverse, guarding
+from .control import Region, call, runnable, settled_tangent
+from .split import Split, go_back, lasting_among, split
 from .stacks import EMPTY, put_all, to_lanes
 from .staging import Staging, trace, type_of_cell
 from .types import has_tangents, joined_type, lane_type, settle, tangent_type
 from .world import World
 
-__all__ = ["Recursions", "Unknown"]
+__all__ = ["Recursions", "Unknown", "reached"]
 
 _TRIALS = 8
 _FEW = 8
 """How often a function may call itself with other numbers before these are traced."""
 
 
-class Itself:
+class Itself(Reference):
     """The graph that a call inside it stands for, known when it is finished."""
 
     def __init__(self) -> None:
         self.graph: Graph | None = None
-        self.derived: dict[Any, Itself] = {}
+        self.derived: dict[Any, Any] = {}
+        self._effect: bool | None = None
+
+    @property
+    def effect(self) -> bool:  # type: ignore[override]
+        if self._effect is None:
+            try:
+                self._effect = any(node.op.effect for part in reached(self.finished()) for node in part.nodes)
+            except _UnfinishedError:
+                return True
+        return self._effect
 
     def finished(self) -> Graph:
         """The graph."""
-        assert self.graph is not None
+        if self.graph is None:
+            raise _UnfinishedError
         return self.graph
 
     def __repr__(self) -> str:
         return "<the graph around>"
+
+
+def reached(graph: Graph) -> list[Graph]:
+    """A graph, the regions in it, and the graphs that these call, each once."""
+    found = [graph]
+    seen = {graph}
+    for part in found:
+        for node in part.nodes:
+            others = [*node.regions.values(), *([node.params["graph"].finished()] if node.op is recur else [])]
+            found += [other for other in others if other not in seen]
+            seen.update(others)
+    return found
+
+
+class _UnfinishedError(Exception):
+    """Something is asked of a graph that is being made."""
 
 
 class Unknown(BaseException):
@@ -289,42 +318,37 @@ class _Recur(Region):
         itself, types = params["graph"], params["types"]
         values, marks = handler.open(operands)
         active = tuple(i for i, m in enumerate(marks) if m is not None)
-        graph, count = itself.finished(), len(types)
+        still = _still(itself)
+        lasting = tuple(i for i in lasting_among(values) if i in still)
+        inputs = itself.finished().inputs
+        summed = [i for i in active if i in still and inputs[i].shape]
+        alone = [i for i in active if i not in summed]
         handler.selects = True
+        ways = _ways(itself, active, lasting)
+        *found, stack = evaluate(self, values, {"graph": ways.forward, "types": [*types, STACK_TYPE]})
 
-        def halves() -> Split:
-            key = ("recursive split", active, guarding.get())
-            return derive(graph, key, lambda: split(runnable(graph), graph.inputs, active))
-
-        def forward(given: Sequence[Any]) -> list[Any]:
-            found = interpret(halves().forward, list(given))
-            return [*found[:count], put_all(EMPTY, found[count:])]
-
-        def backward(given: Sequence[Any]) -> list[Any]:
-            parts = halves()
-            inputs = parts.forward.inputs
-            stack, values, rest = given[0], given[1 : 1 + len(inputs)], given[1 + len(inputs) :]
-            return go_back(parts, count, stack, {inputs[i]: values[i] for i in parts.inputs}, rest)[1]
-
-        cts = [tangent_type(t) for t in types if has_tangents(t)]
-        there = _under_way(itself, ("forward", active), lambda: trace(forward, graph.inputs, graph.name))
-        *found, stack = evaluate(self, values, {"graph": there, "types": [*types, STACK_TYPE]})
-
-        def pull(cotangents: Sequence[Any]) -> list[Any]:
-            back = _under_way(
-                itself,
-                ("backward", active, guarding.get()),
-                lambda: trace(backward, [STACK_TYPE, *graph.inputs, *cts], graph.name),
-            )
+        def pull(cotangents: Sequence[Any], totals: Sequence[Any]) -> list[Any]:
+            ways = _ways(itself, active, lasting)
+            known = dict(zip(active, totals, strict=True))
             given = [
                 TangentSpace(v).zeros() if ct is None else ct
                 for v, t, ct in zip(found, types, cotangents, strict=True)
                 if has_tangents(t)
             ]
-            spaces = [tangent_type(graph.inputs[i].type) for i in active]
-            return list(evaluate(self, [stack, *values, *given], {"graph": back, "types": spaces}))
+            given += [
+                TangentSpace(values[i]).zeros()
+                if known[i] is None
+                else settled_tangent(known[i], inputs[i].type, values[i])
+                for i in summed
+            ]
+            needed = [values[i] for i in ways.needed]
+            spaces = [tangent_type(inputs[i].type) for i in (*alone, *summed)]
+            pulled = evaluate(self, [stack, *needed, *given], {"graph": ways.backward, "types": spaces})
+            by_input = dict(zip((*alone, *summed), pulled, strict=True))
+            return [by_input[i] for i in active]
 
-        return record_results(handler, found, followed(marks), [spec_of(values[i]) for i in active], pull)
+        into = Into(pull, [i in summed for i in active])
+        return record_results(handler, found, followed(marks), [spec_of(values[i]) for i in active], into)
 
     def answer_batch(self, handler: Batch, operands: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
         itself, types = params["graph"], params["types"]
@@ -347,11 +371,121 @@ class _Recur(Region):
 
 def _under_way(itself: Itself, key: Any, make: Callable[[], Graph]) -> Itself:
     """What stands for something made of a recursive graph, while that is made as well."""
-    found = itself.derived.get(key)
+    found: Itself | None = itself.derived.get(key)
     if found is None:
         found = itself.derived[key] = Itself()
         found.graph = make()
     return found
+
+
+# ------------------------------------------------------------------------------------------------- forward and back
+
+
+class _Ways:
+    """A recursion that keeps residuals on a stack, and the one that takes them off again.
+
+    Attributes:
+        forward: from the inputs to the results and a stack.
+        backward: from the stack, the inputs that are needed, the cotangents and the totals to the inputs' cotangents
+            and the new totals.
+        needed: which inputs the way back is given; a call inside asks before that is known.
+    """
+
+    __slots__ = ("backward", "forward", "needed")
+
+    def __init__(self, needed: Sequence[int]) -> None:
+        self.forward = Itself()
+        self.backward = Itself()
+        self.needed = needed
+
+
+_made: ContextVar[list[tuple[Itself, Any]] | None] = ContextVar("made", default=None)
+"""While ways are being made, those that have been made so far: they rely on each other."""
+
+
+def _ways(itself: Itself, active: tuple[int, ...], lasting: tuple[int, ...]) -> _Ways:
+    """The ways forward and back by the inputs that are active.
+
+    Numbers are given to the way back, and what all calls have in common is.  Of other arrays it is hoped that it needs
+    parts at most: each call would keep them whole.  Where one is needed all is made again.
+    """
+    key = ("ways", active, lasting, guarding.get())
+    found: Any = itself.derived.get(key)
+    if found is not None:
+        return found  # type: ignore[no-any-return]
+    graph, still = itself.finished(), _still(itself)
+    summed = [i for i in active if i in still and graph.inputs[i].shape]
+    alone = [i for i in active if i not in summed]
+    needed = {i for i, v in enumerate(graph.inputs) if i in still or not v.shape}
+    around = _made.get()
+    made: list[tuple[Itself, Any]] = []
+    token = _made.set(made)
+    try:
+        while True:
+            made.append((itself, key))
+            found = itself.derived[key] = _Ways(sorted(needed))
+            parts = split(runnable(_anew(graph)), graph.inputs, alone, summed, lasting=lasting)
+            if needed.issuperset(parts.inputs):
+                break
+            needed.update(parts.inputs)
+            for other, its_key in made:
+                other.derived.pop(its_key, None)
+            made.clear()
+    finally:
+        _made.reset(token)
+        if around is not None:
+            around += made
+    _make_both(found, parts, graph, (*alone, *summed), len(summed))
+    return found  # type: ignore[no-any-return]
+
+
+def _make_both(ways: _Ways, parts: Split, graph: Graph, active: Sequence[int], totals: int) -> None:
+    """Make both ways of halves; the last of the active inputs have totals."""
+    count = len(graph.outputs)
+    inputs = parts.forward.inputs
+
+    def forward(given: Sequence[Any]) -> list[Any]:
+        found = interpret(parts.forward, list(given))
+        return [*found[:count], put_all(EMPTY, found[count:])]
+
+    def backward(given: Sequence[Any]) -> list[Any]:
+        values = dict(zip(ways.needed, given[1:], strict=False))
+        rest = given[1 + len(ways.needed) :]
+        return go_back(parts, count, given[0], {inputs[i]: values[i] for i in parts.inputs}, rest)[1]
+
+    cts = [tangent_type(v.type) for v in graph.outputs if has_tangents(v.type)]
+    cts += [tangent_type(graph.inputs[i].type) for i in active[len(active) - totals :]]
+    ways.forward.graph = trace(forward, graph.inputs, graph.name)
+    needed = [graph.inputs[i] for i in ways.needed]
+    ways.backward.graph = trace(backward, [STACK_TYPE, *needed, *cts], graph.name)
+
+
+def _still(itself: Itself) -> frozenset[int]:
+    """The inputs that all calls have in common."""
+    found = itself.derived.get("still")
+    if found is None:
+        graph = itself.finished()
+        same = set(range(len(graph.inputs)))
+        _look(graph, {v: i for i, v in enumerate(graph.inputs)}, itself, same)
+        found = itself.derived["still"] = frozenset(same)
+    same_everywhere: frozenset[int] = found
+    return same_everywhere
+
+
+def _look(graph: Graph, origin: Mapping[Value, int], itself: Itself, same: set[int]) -> None:
+    """Leave those inputs of a recursion which its calls in a graph hand on; `origin` says which values are inputs."""
+    for node in graph.nodes:
+        if node.op is recur:
+            mine = node.params["graph"] is itself
+            same.intersection_update(i for i, v in enumerate(node.operands) if mine and origin.get(v) == i)
+        for region in node.regions.values():
+            handed = {inner(node, region, i): origin[v] for i in captured(node) if (v := node.operands[i]) in origin}
+            _look(region, handed, itself, same)
+
+
+def _anew(graph: Graph) -> Graph:
+    """A graph of which nothing has been made yet, nor of the regions in it."""
+    return Graph(graph.inputs, [on_regions(node, _anew) for node in graph.nodes], graph.outputs, graph.name)
 
 
 recur = _Recur("recur")

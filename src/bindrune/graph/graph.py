@@ -22,7 +22,20 @@ from ..core.operation import Op
 from ..core.stack import STACK, Stack
 from .dims import Dim, Length, substitute, values_in
 
-__all__ = ["ARRAY", "NUMBER", "PYTHON", "STACK_TYPE", "Graph", "Literal", "Node", "Type", "Value", "rename", "type_of"]
+__all__ = [
+    "ARRAY",
+    "NUMBER",
+    "PYTHON",
+    "STACK_TYPE",
+    "Graph",
+    "Literal",
+    "Node",
+    "Reference",
+    "Type",
+    "Value",
+    "rename",
+    "type_of",
+]
 
 ARRAY, NUMBER, PYTHON = "array", "number", "python"
 """The forms of a value: an `ndarray`, a NumPy number, a number of Python's."""
@@ -145,10 +158,20 @@ class Node(_Fixed):
     @property
     def effect(self) -> bool:
         """Whether it is performed for more than its results."""
-        return self.op.effect or any(n.effect for region in self.regions.values() for n in region.nodes)
+        return self.op.effect or any(p.effect for p in self.params.values() if isinstance(p, (Graph, Reference)))
 
     def __repr__(self) -> str:
         return f"<node {self.op.name}>"
+
+
+class Reference:
+    """What stands among a node's parameters for a graph that is not one of its regions: the one around it.
+
+    Attributes:
+        effect: whether that is performed for more than its results.
+    """
+
+    effect: bool
 
 
 class Graph(_Fixed):
@@ -180,6 +203,11 @@ class Graph(_Fixed):
                 found.append(tuple(dying))
             self._last_uses = found[::-1]
         return self._last_uses
+
+    @property
+    def effect(self) -> bool:
+        """Whether it is performed for more than its results."""
+        return any(node.effect for node in self.nodes)
 
     def values(self) -> Iterator[Value]:
         """Every value, in order of definition; literals where they are first used."""

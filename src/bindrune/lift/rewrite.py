@@ -6,7 +6,8 @@ between lanes runs both sides, each for its lanes.
 
 ``if`` and ``while`` become calls with their bodies as nested functions that share the variables (``nonlocal``).
 ``break``, ``continue`` and ``return`` inside them become flags, and what follows them is guarded by the flags.
-``and``, ``or``, ``not``, conditional expressions and chained comparisons become calls with their operands delayed.
+``and``, ``or``, ``not``, ``in``, conditional expressions and chained comparisons become calls with their operands
+delayed.
 Stores into items and attributes, and calls of methods that change containers, go through calls that know which lanes
 are running.
 
@@ -24,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
+from .circles import circles, is_in_circle
 from .expressions import MUTATORS, Expressions, opened
 from .syntax import (
     MARK,
@@ -43,7 +45,7 @@ from .syntax import (
 
 __all__ = ["Rewriter", "rewritten"]
 
-_codes: WeakKeyDictionary[types.CodeType, types.CodeType | None] = WeakKeyDictionary()
+_codes: WeakKeyDictionary[types.CodeType, dict[bool, types.CodeType | None]] = WeakKeyDictionary()
 
 _CONTROL = (
     ast.If, ast.While, ast.For, ast.IfExp, ast.BoolOp, ast.Assert, ast.Raise, ast.Match, ast.Attribute, ast.Subscript,
@@ -60,14 +62,16 @@ def _is_flag(name: str) -> bool:
     return name.endswith(MARK) and name.startswith(("broken", "continued", "returned", "result"))
 
 
-def rewritten(code: types.CodeType) -> types.CodeType | None:
+def rewritten(function: types.FunctionType) -> types.CodeType | None:
     """The code of the rewritten function, with the same free variables; None where there is nothing to rewrite."""
-    if code not in _codes:
-        _codes[code] = _rewrite(code)
-    return _codes[code]
+    code, in_circle = function.__code__, is_in_circle(function)
+    known = _codes.setdefault(code, {})
+    if in_circle not in known:
+        known[in_circle] = _rewrite(code, in_circle)
+    return known[in_circle]
 
 
-def _rewrite(code: types.CodeType) -> types.CodeType | None:
+def _rewrite(code: types.CodeType, in_circle: bool) -> types.CodeType | None:
     if code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
         return None
     node = source_of(code)
@@ -77,7 +81,7 @@ def _rewrite(code: types.CodeType) -> types.CodeType | None:
     around = parameters(*code.co_freevars)
     inner: list[ast.stmt]
     if isinstance(node, ast.FunctionDef):
-        node = Rewriter().function(node)
+        node = Rewriter().function(node, in_circle)
         node.name = f"function{MARK}"  # a name of its own, so that a call of itself goes where it went
         inner = [node]
     else:
@@ -94,7 +98,7 @@ def _is_control(node: ast.AST) -> bool:
     if isinstance(node, (ast.Attribute, ast.Subscript)):
         return isinstance(node.ctx, ast.Store) or getattr(node, "attr", None) in MUTATORS
     if isinstance(node, ast.Compare):
-        return len(node.ops) > 1
+        return len(node.ops) > 1 or isinstance(node.ops[0], (ast.In, ast.NotIn))
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Name) and node.func.id in _SHOWING
     return isinstance(node, _CONTROL) or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not))
@@ -142,6 +146,8 @@ class Rewriter:
         """The variables of enclosing functions that this one assigns."""
         self.globals: set[str] = set()
         """The global variables that it assigns."""
+        self.circles: set[str] = set()
+        """The functions inside that call themselves or each other in a circle."""
 
     def procedure(self, name: str, body: list[ast.stmt]) -> tuple[ast.FunctionDef, list[str]]:
         """A nested function without arguments that shares the variables it assigns, and those variables."""
@@ -178,13 +184,14 @@ class Rewriter:
         self.first, self.has_statements = _first(node.args), False
         return ast.copy_location(ast.Lambda(node.args, self.expression(node.body)), node)
 
-    def function(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        """The function rewritten."""
+    def function(self, node: ast.FunctionDef, in_circle: bool) -> ast.FunctionDef:
+        """The function rewritten; one in a circle is called by functions that it calls."""
         self.first = _first(node.args)
         self.reads = loads(node.body)
         self.shared = {n for s in walk_scope(node.body) if isinstance(s, ast.Nonlocal) for n in s.names}
         self.globals = {n for s in walk_scope(node.body) if isinstance(s, ast.Global) for n in s.names}
-        recursive = any(isinstance(n, ast.Call) and _is_name(n.func, node.name) for n in ast.walk(node))
+        self.circles = circles(node.body)
+        recursive = in_circle or any(isinstance(n, ast.Call) and _is_name(n.func, node.name) for n in ast.walk(node))
         conditional = [
             n for s in node.body if not isinstance(s, ast.Return) for n in walk_scope([s]) if isinstance(n, ast.Return)
         ]
@@ -309,7 +316,7 @@ class Rewriter:
     def _function(self, node: ast.FunctionDef) -> ast.FunctionDef:
         if any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in walk_scope(node.body)):
             return node
-        made = self.inner().function(node)
+        made = self.inner().function(node, node.name in self.circles)
         made.decorator_list = node.decorator_list
         return made
 

@@ -303,7 +303,7 @@ class Session:
             if isinstance(globals_, Namespace):
                 return function
             return lifted_function(function) or lift_wrapping_function(self, function)
-        source = rewritten(function.__code__) if self.rewrites else None
+        source = rewritten(function) if self.rewrites else None
         code, stored, assigned, awaited = _prepared(source or function.__code__)
         captured = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         cells: dict[str, types.CellType] = {}

@@ -17,7 +17,7 @@ import numpy as np
 from ...graph.dims import Dim, Length
 from ...graph.graph import PYTHON, Type, Value
 from .entry import CONTEXT_WORDS
-from .functions import CONTEXT_TAPE
+from .functions import CONTEXT_DEEPEST, CONTEXT_TAPE, STACK_BOUNDS
 from .instructions import memory_type
 from .integers import LIMIT
 
@@ -28,17 +28,24 @@ PROGRAM = "bindrune.program"
 
 NO_MEMORY, TOO_LARGE = -1, -2
 
-ALONE = """
-define i64 @bindrune.parts(i64 %count, i64 %cost) alwaysinline {
+ALONE = f"""
+define i64 @bindrune.parts(i64 %count, i64 %cost) alwaysinline {{
   ret i64 1
-}
+}}
 
-define void @bindrune.parallel(ptr %body, ptr %frame, i64 %count, i64 %parts) alwaysinline {
+define void @bindrune.parallel(ptr %body, ptr %frame, i64 %count, i64 %parts) alwaysinline {{
   call void %body(ptr %frame, i64 0, i64 0, i64 %count)
   ret void
-}
+}}
+
+define void @{STACK_BOUNDS}(ptr %context, i64 %here) alwaysinline {{
+  %deepest = getelementptr i64, ptr %context, i64 {CONTEXT_DEEPEST}
+  store i64 0, ptr %deepest
+  ret void
+}}
 """
-"""What stands for the pool of threads: everything is done by whoever calls."""
+"""What stands for the pool of threads: everything is done by whoever calls; and how deep recursion goes is C's own
+business."""
 
 UNREADY = (f"an integer is {LIMIT} or more in magnitude", "there is no memory")
 """What the negative statuses say, the lowest first."""
@@ -193,7 +200,7 @@ def _function(name: str, interface: Interface) -> Iterator[str]:
     for i, place in enumerate(places):
         yield f"  %argument{i} = getelementptr ptr, ptr %arguments, i64 {i}"
         yield f"  store ptr {place}, ptr %argument{i}"
-    for i, word in enumerate((1, CONTEXT_TAPE, CONTEXT_TAPE + 1)):
+    for i, word in enumerate((1, CONTEXT_TAPE, CONTEXT_TAPE + 1, CONTEXT_DEEPEST, CONTEXT_DEEPEST + 1)):
         yield f"  %word{i} = getelementptr i64, ptr %context, i64 {word}"
         yield f"  store i64 0, ptr %word{i}"
     # What it works in, and behind it the new contents of arguments.

@@ -1,4 +1,7 @@
-"""Calls out of machine code: of the host, which performs what has no instructions, and of libraries for matrices."""
+"""Calls from machine code.
+
+The host performs what has no instructions; libraries are called for matrices; routines are the program's own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .instructions import constant, memory_type, register_type
-from .loops import Affine, HostCall, LibraryCall
+from .loops import Affine, HostCall, Invoke, LibraryCall, Program
 from .machine import MATRICES
 from .numpy_functions import ALGORITHMS, Loop, loops, sorting_function
 from .views import View
@@ -16,7 +19,7 @@ from .views import View
 if TYPE_CHECKING:
     from .functions import Function
 
-__all__ = ["HOST", "call_host", "call_library"]
+__all__ = ["HOST", "call_host", "call_library", "call_routine", "returned"]
 
 HOST = "bindrune_host"
 """The symbol of the function that performs what is left to the host."""
@@ -66,6 +69,33 @@ def call_host(f: Function, s: HostCall) -> None:
     f.begin(f"{stem}.done")
     if s.number < 0:
         f.make_room(-1 - s.number, f.w.value("load ptr, ptr %packed"))
+
+
+def returned(routine: Program) -> str:
+    """The type of what a routine returns: its status, and its results that are numbers."""
+    numbers = [register_type(storage.dtype) for storage in routine.outputs if not storage.shape]
+    return f"{{ {', '.join(['i64', *numbers])} }}"
+
+
+def call_routine(f: Function, s: Invoke) -> None:
+    """Call a routine; the tape may be elsewhere afterwards."""
+    given = ["ptr %arguments", "ptr %context"]
+    given += [
+        f"ptr {_first(f, x)}" if isinstance(x, View) else f"{register_type(x.dtype)} {f.value(x)}" for x in s.operands
+    ]
+    given += [f"ptr {_first(f, view)}" for view in s.results if view.shape]
+    kind = returned(s.routine)
+    found = f.w.value(f"call fastcc {kind} @{s.routine.name}({', '.join(given)})")
+    status = f.w.value(f"extractvalue {kind} {found}, 0")
+    if f.module.taped:
+        f.look_at_tape()
+    stem = f.w.fresh("routine")
+    f.w.do(f"br i1 {f.w.value(f'icmp eq i64 {status}, 0')}, label %{stem}.done, label %{stem}.failed")
+    f.begin(f"{stem}.failed")
+    f.fail(status)
+    f.begin(f"{stem}.done")
+    for i, view in enumerate((view for view in s.results if not view.shape), 1):
+        f.store(view.buffer, view.at(()), f.w.value(f"extractvalue {kind} {found}, {i}"))
 
 
 def call_library(f: Function, s: LibraryCall) -> None:

@@ -39,7 +39,7 @@ from .shaping import BOOL
 from .stacks import Top, pushes
 from .views import View, whole
 
-__all__: list[str] = []
+__all__ = ["Carry", "is_own", "settle"]
 
 
 @contextmanager
@@ -95,8 +95,8 @@ def _call(low: Lowering, node: Node, operands: list[Location]) -> list[Location]
 # ------------------------------------------------------------------------------------------------------ carried
 
 
-class _Carry:
-    """Where a value lies that a loop carries, or that both sides of a branch give."""
+class Carry:
+    """Where a value lies that a loop carries, that both sides of a branch give, or that a routine changes."""
 
     def __init__(self, low: Lowering, start: Location | None, value: Value, dying: bool) -> None:
         """Make its place, with what it starts from."""
@@ -111,11 +111,18 @@ class _Carry:
                 low.do(Store(self.view.buffer, (), start.place))
             elif start is not None:
                 low.do(Store(self.view.buffer, (), convert(low.number(start), value.dtype)))
-        elif isinstance(start, View) and dying and _own(start):
+        elif isinstance(start, View) and dying and is_own(start):
             self.view = start
         else:
             assert start is not None
             self.view = low.fresh(start)
+
+    @classmethod
+    def at(cls, value: Value, view: View) -> Carry:
+        """One whose place is there already."""
+        made = cls.__new__(cls)
+        made.value, made.view, made.owned = value, view, True
+        return made
 
     def location(self, low: Lowering) -> Location:
         """The value, read now."""
@@ -126,12 +133,12 @@ class _Carry:
         return low.let(Load(self.view.buffer, ()), "c")
 
 
-def _own(x: View) -> bool:
+def is_own(x: View) -> bool:
     """Whether an array is all of a buffer of the program's own, in which nothing else that is needed lies."""
-    return x.storage.role == "temporary" and not x.storage.needed and x.contiguous and bool(x.buffer.shape)
+    return x.storage.role in ("temporary", "lent") and not x.storage.needed and x.contiguous and bool(x.buffer.shape)
 
 
-def _settle(low: Lowering, carries: Sequence[_Carry], found: Sequence[Location]) -> None:
+def settle(low: Lowering, carries: Sequence[Carry], found: Sequence[Location]) -> None:
     """Bring values to their places, all at once: none is overwritten before it has been read."""
     pending: list[tuple[View, Location]] = []
     for carry, location in zip(carries, found, strict=True):
@@ -174,16 +181,16 @@ def _hold(locations: Sequence[Location], count: int) -> None:
 
 def _carries(
     low: Lowering, body: Graph, values: Sequence[Value], given: Sequence[Value], operands: Sequence[Location]
-) -> list[_Carry]:
+) -> list[Carry]:
     """The places of what a loop carries."""
-    carries: list[_Carry] = []
+    carries: list[Carry] = []
     for value, source, start in zip(values, given, operands, strict=False):
         free = not (isinstance(start, View) and any(c.view.storage is start.storage for c in carries))
         if isinstance(start, Top):
             # A stack that is used twice, here or in the body, is nobody's own.
             free = (isinstance(source, Literal) or source in low.dying) and _uses(body, value) == 1
             free = free and sum(source is other for other in given) == 1
-        carries.append(_Carry(low, start, value, dying=free))
+        carries.append(Carry(low, start, value, dying=free))
     return carries
 
 
@@ -222,7 +229,7 @@ def _loop(low: Lowering, node: Node, operands: list[Location]) -> list[Location]
     with low.inside(loop.body):
         given = [c.location(low) for c in carries]
     with _tape_of_step(low, body, carried, loop.body), _region(low, body, [step, *given, *captured], loop.body):
-        _settle(low, carries, [low.locate(v) for v in body.outputs])
+        settle(low, carries, [low.locate(v) for v in body.outputs])
     _hold(captured, -1)
     low.do(loop)
     return [c.location(low) for c in carries]
@@ -236,7 +243,9 @@ def _count(low: Lowering, steps: Expression) -> Affine:
         if isinstance(value, Apply) and value.name in ("maximum", "python.maximum"):
             a, b = value.arguments
             if isinstance(a, Affine) and isinstance(b, Affine) and 0 in (a.known, b.known):
-                return b if a.known == 0 else a
+                steps = b if a.known == 0 else a
+                low.facts.append(found - steps)
+                return steps
     return found
 
 
@@ -256,7 +265,7 @@ def _while(low: Lowering, node: Node, operands: list[Location]) -> list[Location
     with _tape_of_step(low, body, carried, loop.body), _region(low, body, [*given, *captured], loop.body):
         again, *found = (low.locate(v) for v in body.outputs)
         again = low.let(convert(low.number(again), BOOL))
-        _settle(low, carries, found)
+        settle(low, carries, found)
         low.do(Store(flag, (), again))
     _hold(captured, -1)
     low.do(loop)
@@ -272,7 +281,7 @@ def _branch(low: Lowering, node: Node, operands: list[Location]) -> list[Locatio
     values = _lent(low, values, node.operands[1:], again=False)
     choice = If(low.let(convert(low.number(condition), BOOL)), [], [])
     # Both sides may write in place what dies here, for only one of them runs.
-    carries: list[_Carry] = []
+    carries: list[Carry] = []
     found: dict[str, list[Location]] = {}
     for name, block in (("then", choice.then), ("otherwise", choice.otherwise)):
         graph = node.params[name]
@@ -285,32 +294,28 @@ def _branch(low: Lowering, node: Node, operands: list[Location]) -> list[Locatio
         carries.append(_joined(low, value, a, b, given, [*kept, *(c.view.storage for c in carries)]))
     for name, block in (("then", choice.then), ("otherwise", choice.otherwise)):
         with low.inside(block):
-            _settle(low, carries, found[name])
+            settle(low, carries, found[name])
     low.do(choice)
     return [c.location(low) for c in carries]
 
 
 def _joined(
     low: Lowering, value: Value, a: Location, b: Location, given: Sequence[Storage], taken: Sequence[Storage]
-) -> _Carry:
-    """The place of what both sides give: one side's own where there is one."""
-    carry = _Carry.__new__(_Carry)
-    carry.value = value
-    carry.owned = True
+) -> Carry:
+    """The place of what both sides give: one side's own where there is one, rather given to it than made by it."""
     if not value.shape:
         dtype = INTEGER if value.dtype == STACK else value.dtype
-        carry.view = whole(Buffer(Storage(dtype, (), "temporary"), ()))
-        return carry
+        return Carry.at(value, whole(Buffer(Storage(dtype, (), "temporary"), ())))
     if isinstance(a, View) and isinstance(b, View) and _identical(a, b):
-        carry.view = a
-        return carry
-    for side in (a, b):
-        free = isinstance(side, View) and _own(side) and side.storage not in taken
-        if free and isinstance(side, View) and (side.storage in given or side.storage.size is not None):
-            carry.view = side
-            return carry
-    carry.view = low.array(value.dtype, low.shape(a))
-    return carry
+        return Carry.at(value, a)
+    free = [side for side in (a, b) if isinstance(side, View) and is_own(side) and side.storage not in taken]
+    for side in free:
+        if side.storage in given:
+            return Carry.at(value, side)
+    for side in free:
+        if side.storage.size is not None:
+            return Carry.at(value, side)
+    return Carry.at(value, low.array(value.dtype, low.shape(a)))
 
 
 # ------------------------------------------------------------------------------------------------ effects

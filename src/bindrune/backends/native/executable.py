@@ -21,11 +21,12 @@ from ...graph.dims import substitute, values_in
 from ...graph.graph import PYTHON, STACK_TYPE, Graph, Literal, Type, Value
 from ...graph.interpreter import interpret_apart
 from .calls import HOST
+from .depth import define_depth
 from .entry import CONTEXT_WORDS, bound_entry, is_plain, table_of, workspace_of
-from .functions import CONTEXT_TAPE, CONTEXT_VALUES, FULL, OUTSIDE
+from .functions import CONTEXT_TAPE, CONTEXT_VALUES, DEEP, FULL, OUTSIDE
 from .integers import LIMIT
 from .llvm import Module
-from .loops import For, HostCall, LibraryCall, Program, Statement, While
+from .loops import For, HostCall, Invoke, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
 from .machine import MATRICES, Code, compile_text, define_libraries, define_symbol
@@ -97,6 +98,8 @@ class Executable:
         _define_host()
         if module.threaded:
             define_threads()
+        if module.recursive:
+            define_depth()
         if MATRICES in text:
             define_libraries()
         self._code = compile_text(text)
@@ -214,6 +217,8 @@ class Executable:
             )
         if status == FULL:
             raise MemoryError(f"there is not enough memory for {self.graph.name}")
+        if status == DEEP:
+            raise RecursionError(f"{self.graph.name} calls itself deeper than the stack of its thread allows")
         if status < 0:
             error = _errors.pop(context)
             if isinstance(error, _MisjudgedError):
@@ -261,7 +266,7 @@ def _steps(block: Sequence[Statement]) -> int:
     for s in block:
         if isinstance(s, For):
             total += _steps(s.body) * (_LONG if s.extent.known is None else s.extent.known)
-        elif isinstance(s, (While, HostCall, LibraryCall)):
+        elif isinstance(s, (While, HostCall, Invoke, LibraryCall)):
             return _LONG + 1
         else:
             total += sum(map(_steps, s.blocks))

@@ -157,8 +157,9 @@ def _compiled(graph: Graph, whose: str) -> tuple[Program, Module]:
         program = lower(graph, libraries=False)
     except UnlowerableError as reason:
         raise ExportError(f"{whose}: there is no machine code for the program: {reason}") from None
+    parts = [program, *program.routines]
     left = [f"{entry.op.name}, {entry.line}" for entry in program.calls]
-    left += [f"{s.name}, of BLAS or LAPACK" for s in _all(program.body) if isinstance(s, LibraryCall)]
+    left += [f"{s.name}, of BLAS or LAPACK" for part in parts for s in _all(part.body) if isinstance(s, LibraryCall)]
     if left:
         listed = "".join(f"\n  {line}" for line in dict.fromkeys(left))
         raise ExportError(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .calls import call_host, call_library
+from .advice import STEP_BY_STEP, advised
+from .calls import call_host, call_library, call_routine
 from .instructions import cast, constant, instruct, memory_type, register_type
 from .loops import (
     Accumulate,
@@ -26,6 +27,7 @@ from .loops import (
     For,
     HostCall,
     If,
+    Invoke,
     Let,
     LibraryCall,
     Load,
@@ -38,15 +40,23 @@ from .loops import (
     While,
     affine,
 )
-from .memory import in_register
+from .memory import Memory, in_register
 from .splitting import is_independent
 
 if TYPE_CHECKING:
     from .llvm import Module
 
 __all__ = [
-    "CONTEXT_TAPE", "CONTEXT_VALUES", "FULL", "ONE_AT_A_TIME", "OUTSIDE", "REORDERED", "STEP_BY_STEP", "Function",
-]  # fmt: skip
+    "CONTEXT_DEEPEST",
+    "CONTEXT_TAPE",
+    "CONTEXT_VALUES",
+    "DEEP",
+    "FULL",
+    "OUTSIDE",
+    "REORDERED",
+    "STACK_BOUNDS",
+    "Function",
+]
 
 CONTEXT_TAPE = 2
 """Where in the context the address of the tape lies, and behind it the bytes it has room for."""
@@ -57,7 +67,16 @@ OUTSIDE = -(1 << 32)
 FULL = -(1 << 33) - 1
 """The status of a program for which there is not enough memory; for C its lower half is, which says the same there."""
 
-CONTEXT_VALUES = 4
+DEEP = -(1 << 34) - 3
+"""The status of a program whose routines call each other deeper than the stack of its thread allows."""
+
+CONTEXT_DEEPEST = 4
+"""Where in the context the address stands below which no routine is begun, and that where its stack ends above."""
+
+STACK_BOUNDS = "bindrune.stack"
+"""The symbol of the function that puts both there."""
+
+CONTEXT_VALUES = 6
 """Where in the context the values begin that the host is told."""
 
 REORDERED = {"add": "fadd", "multiply": "fmul"}
@@ -85,10 +104,14 @@ class Function:
         shares: whether its loops may be shared by threads.
         plain: whether LLVM is to leave them as they are.
         stacked: the bytes of the temporary arrays that lie on the stack.
+        memory: what is known of its memory.
+        most_stacked: how many bytes may lie on the stack.
     """
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, module: Module, memory: Memory, most_stacked: int = _STACK) -> None:
         self.module = module
+        self.memory = memory
+        self.most_stacked = most_stacked
         self.w = module.writer()
         self.entry: list[str] = []
         self.label = "begin"
@@ -110,7 +133,6 @@ class Function:
 
     def tape(self) -> str:
         """Where the tape begins."""
-        self.module.taped = True
         return self.w.value("load ptr, ptr %tape")
 
     def pointer(self, storage: Storage) -> str:
@@ -125,7 +147,7 @@ class Function:
                 self.slots[storage] = self.slot(storage)
                 return self.pointer(storage)
             found = self.room(storage, storage.size * storage.dtype.itemsize)
-            if self.module.memory.swapped(storage):
+            if self.memory.swapped(storage):
                 place = f"%place.{storage.name}"
                 self.entry += [f"  {place} = alloca ptr", f"  store ptr {found}, ptr {place}"]
                 self.slots[storage] = (place, "")
@@ -141,6 +163,7 @@ class Function:
 
     def slot(self, storage: Storage) -> tuple[str, str]:
         """Where the address of a storage is kept that is made when its size is known, and its size."""
+        self.module.grows = True
         slot, capacity = f"%slot.{storage.name}", f"%capacity.{storage.name}"
         self.entry += [
             f"  {slot} = alloca ptr",
@@ -155,11 +178,11 @@ class Function:
         name = f"%{storage.name}"
         if in_register(storage):
             self.entry.append(f"  {name} = alloca {register_type(storage.dtype)}")
-        elif size <= _SMALL and self.stacked < _STACK:
+        elif size <= _SMALL and self.stacked + size <= self.most_stacked:
             self.stacked += size
             self.entry.append(f"  {name} = alloca [{max(size, 1)} x i8], align 64")
         else:
-            offset = self.module.memory.offset(storage)
+            offset = self.memory.offset(storage)
             self.entry.append(f"  {name} = getelementptr inbounds i8, ptr %arena, i64 {offset}")
         return name
 
@@ -234,7 +257,7 @@ class Function:
         dtype = buffer.dtype
         if in_register(buffer.storage):
             return self.w.value(f"load {register_type(dtype)}, ptr {address}")
-        overlap = self.module.memory.overlap(buffer.storage)
+        overlap = self.memory.overlap(buffer.storage)
         found = self.w.value(
             f"load {memory_type(dtype)}, ptr {address}, align {_alignment(dtype)}{overlap}{self.group}"
         )
@@ -251,8 +274,69 @@ class Function:
             return
         if dtype.kind == "b":
             x = self.w.value(f"zext i1 {x} to i8")
-        overlap = self.module.memory.overlap(buffer.storage)
+        overlap = self.memory.overlap(buffer.storage)
         self.w.do(f"store {memory_type(dtype)} {x}, ptr {address}, align {_alignment(dtype)}{overlap}{self.group}")
+
+    # ------------------------------------------------------------------------------------------- the whole function
+
+    def text(self, statements: Iterable[Statement]) -> list[str]:
+        """All its instructions."""
+        self.entry += ["  %status = alloca i64", "  store i64 0, ptr %status"]
+        if self.module.taped:
+            self.entry += ["  %tape = alloca ptr", "  %capacity = alloca i64"]
+            self.look_at_tape()
+        self.enter()
+        self.block(statements)
+        self.w.do("br label %exit")
+        self.w.begin("exit")
+        for slot, capacity in self.slots.values():
+            if capacity:
+                self.w.do(f"call void @free(ptr {self.w.value(f'load ptr, ptr {slot}')})")
+        self.leave(self.w.value("load i64, ptr %status"))
+        if self.packing:
+            self.entry.append(f"  %packed = alloca [{self.packing} x i64], align 16")
+        return ["entry:", *self.entry, "  br label %begin", "begin:", *self.w.lines, "}"]
+
+    def enter(self) -> None:
+        """Write what is done before everything else."""
+        if not self.module.recursive:
+            return
+        here = self.here()
+        deepest, end = self.deepest(), self.deepest(1)
+        inside = [self.w.value(f"icmp {x}") for x in (f"uge i64 {here}, {deepest}", f"ult i64 {here}, {end}")]
+        self.w.do(f"br i1 {self.w.value(f'and i1 {inside[0]}, {inside[1]}')}, label %start, label %ask")
+        self.begin("ask")
+        self.w.declarations.setdefault(STACK_BOUNDS, f"declare void @{STACK_BOUNDS}(ptr, i64)")
+        self.w.do(f"call void @{STACK_BOUNDS}(ptr %context, i64 {here})")
+        self.w.do("br label %start")
+        self.begin("start")
+
+    def here(self) -> str:
+        """Where on its thread's stack the function is."""
+        self.w.declarations.setdefault("llvm.frameaddress.p0", "declare ptr @llvm.frameaddress.p0(i32 immarg)")
+        return self.w.value(f"ptrtoint ptr {self.w.value('call ptr @llvm.frameaddress.p0(i32 0)')} to i64")
+
+    def deepest(self, word: int = 0) -> str:
+        """What is known of the stack."""
+        at = self.w.value(f"getelementptr i64, ptr %context, i64 {CONTEXT_DEEPEST + word}")
+        return self.w.value(f"load i64, ptr {at}")
+
+    def leave(self, status: str) -> None:
+        """Write what is done at the end."""
+        self.w.do(f"ret i64 {status}")
+
+    def know(self, storages: Iterable[Storage], table: str, first: int = 0) -> None:
+        """Let storages lie where a table of addresses says, from some place in it on."""
+        for i, storage in enumerate(storages, first):
+            self.entry.append(f"  %{table}{i} = getelementptr ptr, ptr %{table}, i64 {i}")
+            self.entry.append(f"  %{storage.name} = load ptr, ptr %{table}{i}, !invariant.load !0")
+            self.pointers[storage] = f"%{storage.name}"
+
+    def look_at_tape(self) -> None:
+        """Learn where the tape is now, and how much room it has."""
+        for i, (name, kind) in enumerate((("tape", "ptr"), ("capacity", "i64"))):
+            at = self.w.value(f"getelementptr i64, ptr %context, i64 {CONTEXT_TAPE + i}")
+            self.w.do(f"store {kind} {self.w.value(f'load {kind}, ptr {at}')}, ptr %{name}")
 
     # ------------------------------------------------------------------------------------------------ expressions
 
@@ -305,7 +389,6 @@ class Function:
         self.found(self.w.value(f"call ptr @grow(ptr {slot}, ptr {capacity}, i64 {size})"), size)
 
     def reserve(self, s: Reserve) -> None:
-        self.module.taped = True
         stem = self.w.fresh("reserve")
         bytes = self.sum(s.top)
         enough = self.w.value(f"icmp ule i64 {bytes}, {self.w.value('load i64, ptr %capacity')}")
@@ -376,7 +459,7 @@ class Function:
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
         more = self.w.value(f"icmp ne i64 {counter}.next, {stop}")
-        advice = self.module.advice(STEP_BY_STEP if self.plain else _advice(s), group)
+        advice = self.module.advice(STEP_BY_STEP if self.plain else advised(s), group)
         self.w.do(f"br i1 {more}, label %{stem}, label %{stem}.done{advice}")
         self.begin(f"{stem}.done")
 
@@ -426,7 +509,7 @@ class Function:
         self.w.do(f"store {kind} {x}, ptr {name}")
         return name
 
-    def fail(self, status: int) -> None:
+    def fail(self, status: int | str) -> None:
         """Leave the program."""
         self.w.do(f"store i64 {status}, ptr %status")
         self.w.do("br label %exit")
@@ -449,49 +532,8 @@ class Function:
     def library(self, s: LibraryCall) -> None:
         call_library(self, s)
 
-
-_SHORT, _LARGEST = 8, 256
-"""Loops of fewer steps are written out, unless that makes more statements."""
-
-_FEW = 128
-"""Loops of no more steps are written out when they are vectorised, if there is little in them."""
-
-_LONG = 1 << 15
-"""Loops of so many steps wait for memory: several vectors at a time do not make them faster."""
-
-STEP_BY_STEP = "vectorize.enable"
-"""What LLVM is told of a loop that is to stay as it is."""
-
-ONE_AT_A_TIME = "interleave.count"
-"""What LLVM is told of a loop that takes one vector at a time."""
-
-
-def _advice(s: For) -> str:
-    """What LLVM should do with a loop: write out short ones, and of the others vectorise the inner ones only."""
-    if _is_short(s):
-        return "unroll.full"
-    if any(isinstance(loop, For) and not _is_short(loop) for loop in s.body):
-        return STEP_BY_STEP
-    steps = s.extent.known
-    if steps is not None and _SHORT < steps < 2 * _SHORT:
-        return STEP_BY_STEP  # no whole number of vectors, and vectors that are masked would wait for memory
-    few = steps is not None and steps <= _FEW and not s.ordered
-    if few and len(s.body) <= _SHORT:
-        return "vectorize.followup_vectorized"
-    sums = any(isinstance(inner, Accumulate) and inner.buffer.dtype.kind == "f" for inner in s.body)
-    return ONE_AT_A_TIME if steps is not None and steps >= _LONG and not sums else ""
-
-
-def _is_short(s: For) -> bool:
-    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s) <= _LARGEST
-
-
-def _written_out(s: Statement) -> int:
-    """How many statements one is whose loops are written out."""
-    steps = 1
-    if isinstance(s, For):
-        steps = _LARGEST + 1 if s.extent.known is None else s.extent.known
-    return steps * (1 + sum(_written_out(inner) for block in s.blocks for inner in block))
+    def invoke(self, s: Invoke) -> None:
+        call_routine(self, s)
 
 
 def _alignment(dtype: np.dtype[Any]) -> int:
@@ -512,4 +554,5 @@ _WRITERS: dict[type[Statement], Callable[[Function, Any], None]] = {
     Check: Function.check,
     HostCall: Function.host,
     LibraryCall: Function.library,
+    Invoke: Function.invoke,
 }

@@ -21,6 +21,7 @@ from .loops import (
     Check,
     For,
     HostCall,
+    Invoke,
     Let,
     Program,
     Reserve,
@@ -117,8 +118,11 @@ def _effects(s: Statement) -> _Effects:
         found.complete = False
     elif isinstance(s, Reserve):
         found.written.add(_TAPE)
-    elif isinstance(s, (Check, HostCall)):
+    elif isinstance(s, (Check, HostCall, Invoke)):
         found.stops = True
+    if isinstance(s, Invoke):
+        found.read.add(_TAPE)
+        found.written.add(_TAPE)
     fusible = isinstance(s, For) and not s.ordered
     for block in s.blocks:
         for inner in block:

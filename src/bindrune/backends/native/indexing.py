@@ -294,7 +294,7 @@ def _owned(low: Lowering, x: Location, operands: Sequence[Location]) -> View:
     """An array that may be written: it itself if nothing that is still needed lies in its memory, or a copy."""
     if isinstance(x, View):
         storage = x.storage
-        mine = storage.role == "temporary" and x.buffer.shape and x.injective
+        mine = storage.role in ("temporary", "lent") and x.buffer.shape and x.injective
         if mine and (not storage.needed or low.move_out(storage)):
             return x
         return low.fresh(x)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 
 from . import mathematics  # noqa: F401  (it enters its kernels)
-from .functions import CONTEXT_TAPE, ONE_AT_A_TIME, STEP_BY_STEP, Function
+from .advice import metadata
+from .functions import CONTEXT_TAPE, Function
 from .instructions import Writer
 from .loops import Program
 from .machine import vector_bytes
-from .memory import Memory
+from .memory import Memory, uses_tape
+from .routines import RoutineFunction
 from .sharing import Sharing
 
 __all__ = ["Module"]
@@ -70,35 +72,39 @@ _FIRST = 20_000
 """The number of the first metadata about loops."""
 
 
-_WITH = {
-    STEP_BY_STEP: ", i1 false",
-    ONE_AT_A_TIME: ", i32 1",
-    "vectorize.followup_vectorized": ', !{!"llvm.loop.unroll.enable"}',
-}
-"""What belongs to some of the things that are said of loops."""
-
-
 class Module:
     """The text of a program, as it is written.
 
     Attributes:
         memory: what is known of the program's memory.
         taped: whether it uses the tape.
+        grows: whether it has arrays whose size only the running program knows.
         threaded: whether it uses threads.
+        recursive: whether it has routines.
         bounded: whether every access looks first whether it is within its buffer (``BINDRUNE_CHECK=bounds``).
         text: the text.
     """
 
     def __init__(self, program: Program) -> None:
-        self.memory = Memory(program)
+        self._numbers = iter(range(1, _FIRST))
+        self._scopes: list[str] = []
+        self.memory = self.memory_of(program)
         self.sharing = Sharing(self)
-        self.taped = False
+        self.taped = any(uses_tape(part.body) for part in (program, *program.routines))
         self._advice: list[str] = []
         self.threaded = False
+        self.grows = False
+        self.recursive = bool(program.routines)
         self.bounded = os.environ.get("BINDRUNE_CHECK") == "bounds"
         self.outputs = program.outputs
         self._declared = Writer()
         self.text = self._run(program)
+
+    def memory_of(self, program: Program) -> Memory:
+        """What is known of the memory of the program, or of a routine."""
+        found = Memory(program, self._numbers)
+        self._scopes += found.metadata
+        return found
 
     def group(self) -> str:
         """A name for the loads and stores of one loop."""
@@ -108,7 +114,7 @@ class Module:
         """What is said of a loop, and that the loads and stores of a group are independent of other steps'."""
         said = []
         if kind:
-            said.append(self._described(f'!{{!"llvm.loop.{kind}"{_WITH.get(kind, "")}}}'))
+            said.append(self._described(metadata(kind)))
         if group:
             said.append(self._described(f'!{{!"llvm.loop.parallel_accesses", {group}}}'))
         if not said:
@@ -129,57 +135,30 @@ class Module:
         return w
 
     def _run(self, program: Program) -> str:
-        f = Function(self)
-        for role, storages in (
-            ("arguments", [*program.inputs, *(s for s, _ in program.constants)]),
-            ("results", program.outputs),
-        ):
-            for i, storage in enumerate(storages):
-                f.entry.append(f"  %{role}{i} = getelementptr ptr, ptr %{role}, i64 {i}")
-                f.entry.append(f"  %{storage.name} = load ptr, ptr %{role}{i}, !invariant.load !0")
-                f.pointers[storage] = f"%{storage.name}"
-        f.entry.append("  %status = alloca i64")
-        f.entry.append("  store i64 0, ptr %status")
+        f = Function(self, self.memory)
+        f.know([*program.inputs, *(s for s, _ in program.constants)], "arguments")
+        f.know(program.outputs, "results")
         f.entry.append("  %arena = load ptr, ptr %context")
-        f.block(program.body)
-        f.w.do("br label %exit")
-        f.w.begin("exit")
-        for slot, capacity in f.slots.values():
-            if not capacity:
-                continue
-            f.w.do(f"call void @free(ptr {f.w.value(f'load ptr, ptr {slot}')})")
-        f.w.do(f"ret i64 {f.w.value('load i64, ptr %status')}")
+        lines = f.text(program.body)
+        routines = [RoutineFunction(self, routine, len(program.inputs)).whole() for routine in program.routines]
         if self.taped:
             self._declared.declarations["llvm.umax.i64"] = "declare i64 @llvm.umax.i64(i64, i64)"
-            for i, (name, kind) in enumerate((("tape", "ptr"), ("capacity", "i64"))):
-                f.entry += [
-                    f"  %{name}.context = getelementptr i64, ptr %context, i64 {CONTEXT_TAPE + i}",
-                    f"  %{name}.start = load {kind}, ptr %{name}.context",
-                    f"  %{name} = alloca {kind}",
-                    f"  store {kind} %{name}.start, ptr %{name}",
-                ]
-        if f.packing:
-            f.entry.append(f"  %packed = alloca [{f.packing} x i64], align 16")
         return "\n".join(
             [
                 _MEMORY,
-                _GROW if any(capacity for _, capacity in f.slots.values()) else "",
+                _GROW if self.grows else "",
                 _EXTEND if self.taped else "",
                 *self._declared.declarations.values(),
                 _kept(self._declared.kept),
                 *self.sharing.functions,
+                *routines,
                 "define i64 @run(ptr noalias %arguments, ptr noalias %results, ptr noalias %context) #0 {",
-                "entry:",
-                *f.entry,
-                "  br label %begin",
-                "begin:",
-                *f.w.lines,
-                "}",
+                *lines,
                 f'attributes #0 = {{ nounwind "prefer-vector-width"="{8 * vector_bytes()}" }}',
                 "attributes #1 = { nounwind willreturn memory(none) }",
                 "attributes #2 = { alwaysinline nounwind willreturn memory(none) }",
                 "!0 = !{}",
-                *self.memory.metadata,
+                *self._scopes,
                 *self._advice,
                 "",
             ]

@@ -36,6 +36,7 @@ __all__ = [
     "For",
     "HostCall",
     "If",
+    "Invoke",
     "Let",
     "LibraryCall",
     "Load",
@@ -239,7 +240,8 @@ class Storage:
     """A piece of memory.
 
     Attributes:
-        role: where it comes from: "input", "constant", "output", "temporary", or "tape".
+        role: where it comes from: "input", "constant", "output", "temporary", "lent" for what a routine is given to
+            work in, or "tape".
         position: which input, constant or output it is.
         start: where on the tape it begins, in bytes.
         shape: the lengths whose product is the number of elements it has room for.
@@ -524,11 +526,29 @@ class LibraryCall(Statement):
         yield f"{self.result} = {self.name}({', '.join(map(repr, self.operands))})"
 
 
+class Invoke(Statement):
+    """Run a routine of the program: numbers are given by value, arrays where their consecutive elements lie.
+
+    Numbers among the results go to cells, arrays where they are to lie; those that a routine is lent are results, too.
+    """
+
+    __slots__ = ("operands", "results", "routine")
+
+    def __init__(self, routine: Program, operands: tuple[View | Expression, ...], results: tuple[View, ...]) -> None:
+        self.routine = routine
+        self.operands = operands
+        self.results = results
+
+    def lines(self) -> Iterator[str]:
+        results = ", ".join(map(repr, self.results)) or "-"
+        yield f"{results} = {self.routine.name}({', '.join(map(repr, self.operands))})"
+
+
 # ---------------------------------------------------------------------------------------------------------- programs
 
 
 class Program:
-    """A loop program, and what the host must know of it.
+    """A loop program, and what the host must know of it; or a routine of one, which may call itself.
 
     Attributes:
         inputs: the storages of the arguments, in order.
@@ -537,9 +557,10 @@ class Program:
         body: what is done.
         calls: the operations that are left to the host, by number.
         reasons: why the program may stop, by number.
+        routines: its routines, which share all this with it but for arguments, results and what they do.
     """
 
-    __slots__ = ("body", "calls", "constants", "inputs", "name", "outputs", "reasons")
+    __slots__ = ("body", "calls", "constants", "inputs", "name", "outputs", "reasons", "routines")
 
     def __init__(self, name: str) -> None:
         _numbers.restart()
@@ -550,6 +571,17 @@ class Program:
         self.body: list[Statement] = []
         self.calls: list[Any] = []
         self.reasons: list[Any] = []
+        self.routines: list[Program] = []
+
+    def routine(self) -> Program:
+        """One more routine."""
+        made = Program.__new__(Program)
+        made.name = f"routine{len(self.routines)}"
+        made.inputs, made.outputs, made.body = [], [], []
+        made.constants, made.calls, made.reasons = self.constants, self.calls, self.reasons
+        made.routines = self.routines
+        self.routines.append(made)
+        return made
 
     def __str__(self) -> str:
         def declared(storage: Storage) -> str:
@@ -557,4 +589,5 @@ class Program:
 
         inputs = ", ".join(map(declared, [*self.inputs, *(storage for storage, _ in self.constants)]))
         outputs = ", ".join(map(declared, self.outputs))
-        return "\n".join([f"{self.name}({inputs}) -> {outputs}:", *_indented(self.body)])
+        routines = [] if self in self.routines else map(str, self.routines)
+        return "\n".join([f"{self.name}({inputs}) -> {outputs}:", *_indented(self.body), *routines])

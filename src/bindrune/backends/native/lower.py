@@ -11,7 +11,7 @@ or whose rule answers NotImplemented, is left to the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -112,12 +112,12 @@ class Reason(NamedTuple):
 class Lowering:
     """Lowers one graph, and the regions in it."""
 
-    def __init__(self, name: str, libraries: bool = True) -> None:
-        self.program = Program(name)
+    def __init__(self, program: Program, libraries: bool = True) -> None:
+        self.program = program
         self.libraries = libraries
         """Whether libraries can be called."""
         self.program_inputs: set[Value] = set()
-        self.block: list[Statement] = self.program.body
+        self.block: list[Statement] = program.body
         self.places: dict[Value, Location] = {}
         """Where the values of the region at hand are."""
         self.users: dict[Value, list[Node | None]] = {}
@@ -138,26 +138,39 @@ class Lowering:
         """Expressions that were checked not to be negative."""
         self.definitions: dict[Variable, Expression] = {}
         """What variables were given as their value."""
+        self.routines: dict[Any, Any] = {}
+        """What is known of the program's routines, by what they are made from."""
         self._constants: dict[int, View] = {}
         self._tape: Buffer | None = None
 
     def run(self, graph: Graph) -> None:
         """Lower the whole program."""
         crosses = any(v.dtype == STACK for v in (*graph.inputs, *graph.outputs))
+        self.take(graph, crosses)
+        self.nodes(graph)
+        self.give(graph, range(len(graph.outputs)), crosses)
+
+    def take(self, graph: Graph, crosses: bool, lent: Collection[int] = ()) -> None:
+        """Let a graph's inputs lie where they are given, and the tape go on where it does if it crosses the border.
+
+        Those at some positions are lent: they may be written.
+        """
         if crosses:
             used = self._scalar("input", len(graph.inputs), self.program.inputs)
             self.do(Store(self.tape, (), Load(used, ())))
         self.program_inputs = set(graph.inputs)
         for i, value in enumerate(graph.inputs):
             if not value.shape:
-                self._input(i, value)
+                self._input(i, value, "input")
         for i, value in enumerate(graph.inputs):
             if value.shape:
-                self._input(i, value)
+                self._input(i, value, "lent" if i in lent else "input")
         self.program.inputs.sort(key=lambda storage: storage.position)
-        self.nodes(graph)
-        for i, value in enumerate(graph.outputs):
-            self._output(i, value)
+
+    def give(self, graph: Graph, positions: Iterable[int], crosses: bool) -> None:
+        """Bring some of a graph's outputs where they are to lie; if the tape crosses the border, say where it ends."""
+        for i in positions:
+            self._output(i, graph.outputs[i])
         if crosses:
             used = self._scalar("output", len(graph.outputs), self.program.outputs)
             self.do(Store(used, (), Load(self.tape, ())))
@@ -168,13 +181,13 @@ class Lowering:
         among.append(storage)
         return Buffer(storage, ())
 
-    def _input(self, position: int, value: Value) -> None:
+    def _input(self, position: int, value: Value, role: str) -> None:
         if value.dtype == STACK:
             place = self.let(Load(self._scalar("input", position, self.program.inputs), ()), "top")
             self.bind(value, self.stack_at(affine(place)))
             return
         shape = tuple(map(self.length, value.shape))
-        storage = Storage(value.dtype, shape, "input", position)
+        storage = Storage(value.dtype, shape, role, position)
         self.program.inputs.append(storage)
         buffer = Buffer(storage, shape)
         if value.shape:

@@ -13,6 +13,7 @@ from . import (  # noqa: F401  (they enter their rules)
     decompositions,
     indexing,
     products,
+    recursion,
     reductions,
     shaping,
     sorting,
@@ -28,22 +29,26 @@ from .loops import Program
 from .lower import Lowering
 from .packing import pack
 from .regrouping import regrouped
+from .residuals import residuals_in_arrays
 from .simplification import simplify
 from .splitting import split
+from .totals import gather_terms, merge_totals
 
 __all__ = ["lower"]
 
 
 def lower(graph: Graph, libraries: bool = True) -> Program:
     """The loop program of a graph; it calls libraries for what they do better, if there are any."""
+    graph = residuals_in_arrays(graph)
     graph = regrouped(deferred(graph) if libraries else graph)
-    lowering = Lowering(graph.name, libraries)
+    program = Program(graph.name)
+    lowering = Lowering(program, libraries)
     lowering.known_stack = stacks.stack_of
     lowering.stack_at = functools.partial(stacks.Top, owned=False)
     lowering.place_of = operator.attrgetter("place")
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
-    program = lowering.program
-    for arrange in (fuse, set_aside, pack, jam, simplify, split):
-        arrange(program)
+    for part in (program, *program.routines):
+        for arrange in (fuse, merge_totals, pack, set_aside, jam, gather_terms, simplify, split):
+            arrange(part)
     return program

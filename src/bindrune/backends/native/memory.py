@@ -8,13 +8,13 @@ accesses are in one nest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .loops import For, Program, Statement, Storage, Swap, While
+from .loops import For, Program, Reserve, Statement, Storage, Swap, While
 from .rewriting import accesses, views
 
-__all__ = ["Memory", "in_register"]
+__all__ = ["Memory", "in_register", "uses_tape"]
 
 _TAPE, _READ = "tape", "inputs"
 """Memory that is told apart as a whole: the tape, and what is only read."""
@@ -26,6 +26,16 @@ _LINE = 64
 def in_register(storage: Storage) -> bool:
     """Whether a storage is a single number of the program's own."""
     return storage.role == "temporary" and not storage.shape
+
+
+def uses_tape(block: Iterable[Statement]) -> bool:
+    """Whether statements touch the tape."""
+    return any(
+        isinstance(s, Reserve)
+        or any(buffer.storage.start is not None for buffer, _, _ in accesses(s))
+        or any(map(uses_tape, s.blocks))
+        for s in block
+    )
 
 
 class _Life:
@@ -46,7 +56,9 @@ class Memory:
         metadata: the scopes, as LLVM's text.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, numbers: Iterator[int]) -> None:
+        """Look at a program; its metadata take the next of some numbers."""
+        self._numbers = numbers
         self.size = 0
         self.metadata: list[str] = []
         self._lives: dict[Storage, _Life] = {}
@@ -175,11 +187,12 @@ class Memory:
                     others.setdefault(memory, set()).update(group.keys() - {memory})
         if not others:
             return
-        numbers = iter(range(2, 10_000))
-        self.metadata.append('!1 = distinct !{!1, !"memory"}')
+        numbers = self._numbers
+        whole = next(numbers)
+        self.metadata.append(f'!{whole} = distinct !{{!{whole}, !"memory"}}')
         scopes = {memory: next(numbers) for memory in others}
         for number in scopes.values():
-            self.metadata.append(f"!{number} = distinct !{{!{number}, !1}}")
+            self.metadata.append(f"!{number} = distinct !{{!{number}, !{whole}}}")
         for memory, rest in others.items():
             mine, theirs = next(numbers), next(numbers)
             self.metadata.append(f"!{mine} = !{{!{scopes[memory]}}}")

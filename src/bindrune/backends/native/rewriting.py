@@ -10,6 +10,7 @@ from .loops import (
     Affine,
     Allocate,
     Apply,
+    Aside,
     Buffer,
     Check,
     Const,
@@ -17,6 +18,7 @@ from .loops import (
     For,
     HostCall,
     If,
+    Invoke,
     Let,
     LibraryCall,
     Load,
@@ -100,12 +102,16 @@ class Rewriter:
             return While(s.going, self.block(s.body))
         if isinstance(s, If):
             return If(self.expression(s.condition), self.block(s.then), self.block(s.otherwise))
+        if isinstance(s, Aside):
+            return Aside(self.block(s.body))
         if isinstance(s, Check):
             return Check(self.expression(s.condition), s.reason, tuple(map(self.expression, s.values)))
         if isinstance(s, Reserve):
             return Reserve(self.affine(s.top))
         if isinstance(s, HostCall):
             return HostCall(s.number, tuple(map(self._operand, s.operands)), tuple(map(self.view, s.results)))
+        if isinstance(s, Invoke):
+            return Invoke(s.routine, tuple(map(self._operand, s.operands)), tuple(map(self.view, s.results)))
         if isinstance(s, LibraryCall):
             return LibraryCall(s.name, tuple(map(self.view, s.operands)), self.view(s.result))
         assert isinstance(s, (Allocate, Swap))
@@ -141,7 +147,7 @@ def expressions(s: Statement) -> Iterator[Expression]:
         yield from s.storage.shape
     elif isinstance(s, While):
         yield Load(s.going, ())
-    elif isinstance(s, HostCall):
+    elif isinstance(s, (HostCall, Invoke)):
         yield from (x for x in s.operands if isinstance(x, Expression))
     for view in views(s):
         yield from (start for start, _ in view.places)
@@ -150,7 +156,7 @@ def expressions(s: Statement) -> Iterator[Expression]:
 
 def views(s: Statement) -> Iterator[View]:
     """The views that a call is given."""
-    if isinstance(s, HostCall):
+    if isinstance(s, (HostCall, Invoke)):
         yield from (x for x in s.operands if isinstance(x, View))
         yield from s.results
     elif isinstance(s, LibraryCall):

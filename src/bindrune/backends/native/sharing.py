@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from .functions import REORDERED, STEP_BY_STEP, Function
+from .advice import STEP_BY_STEP
+from .functions import REORDERED, Function
 from .instructions import constant, instruct, register_type
 from .loops import (
     Accumulate,
@@ -18,6 +19,7 @@ from .loops import (
     Check,
     For,
     HostCall,
+    Invoke,
     LibraryCall,
     Reserve,
     Statement,
@@ -60,7 +62,7 @@ class Sharing:
             return False
         private = 0
         for s in _all(loop.body):
-            if isinstance(s, (Check, HostCall, LibraryCall, Reserve, While, Allocate)):
+            if isinstance(s, (Check, HostCall, Invoke, LibraryCall, Reserve, While, Allocate)):
                 return False
             if isinstance(s, For) and s.ordered:
                 return False
@@ -85,7 +87,7 @@ class Sharing:
         """Write a call that runs a loop in parts, and the function for a part."""
         part = _Part(f, loop)
         name = f"part{len(self.functions)}"
-        self.functions.append(part.text(name))
+        self.functions.append(part.part(name))
         frame = f"%frame{f.w.fresh()}"
         f.entry.append(f"  {frame} = alloca [{max(part.size, _SLOT)} x i8], align 16")
         for i, (kind, operand) in enumerate(part.captured):
@@ -110,7 +112,7 @@ class _Part(Function):
     """
 
     def __init__(self, outer: Function, loop: For) -> None:
-        super().__init__(outer.module)
+        super().__init__(outer.module, outer.memory)
         self.outer = outer
         self.whole = loop
         self.captured: list[tuple[str, str]] = []
@@ -121,7 +123,7 @@ class _Part(Function):
             if isinstance(s, Accumulate) and in_register(s.buffer.storage) and not self._private(s.buffer.storage):
                 self.totals[s.buffer.storage] = s.name
 
-    def text(self, name: str) -> str:
+    def part(self, name: str) -> str:
         """The function."""
         stop, steps = "%to", self.whole.extent.known
         if steps is not None and steps >= MANY and steps % EVEN == 0:
@@ -185,7 +187,7 @@ class _Part(Function):
         return super().pointer(storage)
 
     def _private(self, storage: Storage) -> bool:
-        return self.module.memory.private(storage, self.whole)
+        return self.memory.private(storage, self.whole)
 
     def _pointer(self, storage: Storage) -> str:
         if self._private(storage):

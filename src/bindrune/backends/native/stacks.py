@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ...compile.recursion import reached
 from ...core.stack import EMPTY, STACK, ZEROS
 from ...graph.graph import Graph, Literal, Node, Value
 from .loops import INTEGER, Affine, Apply, Buffer, Const, Expression, If, Load, Reserve, Storage, Store, affine
@@ -63,16 +64,16 @@ def stack_of(x: Any) -> Top:
 
 def may_be_spent(graph: Graph) -> bool:
     """Whether a program may pop from a stack on which nothing is left, which gives zeros."""
-    return (
-        any(isinstance(v, Literal) and v.content is ZEROS for node in graph.nodes for v in node.operands)
-        or any(isinstance(v, Literal) and v.dtype == STACK for v in graph.outputs)
-        or any(may_be_spent(region) for node in graph.nodes for region in node.regions.values())
+    return any(
+        any(isinstance(v, Literal) and v.content is ZEROS for node in part.nodes for v in node.operands)
+        or any(isinstance(v, Literal) and v.dtype == STACK for v in part.outputs)
+        for part in reached(graph)
     )
 
 
 def pushes(graph: Graph) -> bool:
     """Whether anything is put on a tape in a graph."""
-    return any(node.op.name == "push" or any(map(pushes, node.regions.values())) for node in graph.nodes)
+    return any(node.op.name == "push" for part in reached(graph) for node in part.nodes)
 
 
 def _continues(low: Lowering, stack: Value, name: str) -> bool:
