@@ -21,6 +21,7 @@ from . import (  # noqa: F401  (they enter their rules)
     systems,
     tables,
 )
+from .asides import set_aside
 from .deferring import deferred
 from .fusion import fuse
 from .jamming import jam
@@ -48,6 +49,8 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
     for part in (program, *program.routines):
-        for arrange in (fuse, merge_totals, pack, jam, gather_terms, add_after_loops, simplify, split):
+        for arrange in (
+            fuse, merge_totals, pack, set_aside, jam, gather_terms, add_after_loops, simplify, split,
+        ):  # fmt: skip
             arrange(part)
     return program
