@@ -58,6 +58,60 @@ def test_small_matrices_times_many_rows(subscripts: str) -> None:
     assert "gemm" in compiled.loops
 
 
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (0, 2), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("subscripts", ["nkj,mkj->knm", "nkj,mkj->nmk", "nkj,mkj->mk", "nkj,mkj->jmkn", "nkj,mkj->"])
+def test_products_of_what_is_only_repeated(subscripts: str, axes: tuple[int, ...]) -> None:
+    a, b = numbers(12, 30, 25), numbers(7, 30, 25)
+
+    def run(a: Any, b: Any) -> Any:
+        repeated, other = (
+            np.broadcast_to(x[tuple(slice(1) if i in axes else slice(None) for i in range(3))], x.shape) for x in (a, b)
+        )
+        return tuple(np.einsum(subscripts, *pair) for pair in ((repeated, b), (a, -other), (repeated, other)))
+
+    compare(run, a, b)
+
+
+def test_tangents_of_what_is_repeated_need_no_product_of_matrices() -> None:
+    def run(means: Any, points: Any, factors: Any) -> Any:
+        return np.sum(np.einsum("kij,nkj->nki", factors, points[:, None, :] - means) ** 2)
+
+    means, points, factors = numbers(5, 12), numbers(300, 12), numbers(5, 12, 12)
+    calls = compare(run, means, points, factors).loops.count("gemm")
+    tangent = compare(lambda m, p, f: br.jvp(lambda m: run(m, p, f), (m,), (m * m,)), means, points, factors)
+    assert tangent.loops.count("gemm") == calls
+
+
+@pytest.mark.parametrize(
+    ("product", "sums"), [(lambda a, x: a @ x, 10), (lambda a, x: x @ a, 2), (lambda a, x: x @ a.T, 10)]
+)
+def test_the_two_products_of_a_tangent_are_one_sum(product: Any, sums: int) -> None:
+    """One for the function, one for the tangent: vectors, or numbers for each of four rows and of one that is left."""
+    a, x = numbers(2, 21, 21), numbers(2, 21)
+    compiled = compare(lambda a, x: br.jvp(lambda a, x: np.tanh(product(a, x)), (a[0], x[0]), (a[1], x[1])), a, x)
+    assert compiled.loops.count("] = 0.0") == sums
+
+
+def test_sums_that_are_used_otherwise_stay() -> None:
+    a, b, x = numbers(21, 21), numbers(21, 21), numbers(21)
+
+    def run(a: Any, b: Any, x: Any) -> Any:
+        for _ in range(6):
+            u, v = a @ x, b @ x
+            w = b.T @ v
+            x = np.tanh(u + v + w) + 0.1 * u
+            x[0] = x @ x + u @ v
+        return x, np.sum(a * x) + np.sum(b * u), a[:3] @ v + (b[:3] @ v + a[3:6] @ u)
+
+    compare(run, a, b, x)
+
+
+def test_rows_that_are_added_to_a_vector_are_added_to_each_other_first() -> None:
+    found = compare(lambda x, a: x @ a, numbers(40), numbers(40, 33))
+    added = re.findall(r"^ *(\w+\[j\d+\]) <- add\(add\(add\(add\(", found.loops, re.MULTILINE)
+    assert len(added) == 1
+
+
 def recurrent(weights: Any, inputs: Any) -> Any:
     h, loss = np.zeros(weights.shape[0]), 0.0
     for t in range(inputs.shape[0]):

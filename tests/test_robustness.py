@@ -138,14 +138,15 @@ def test_threads_that_compile_and_run_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "work",
-    ["lambda k: time.sleep(1)", "lambda k: shared(long)", "compiled", "lambda k: called(long[:3])"],
-    ids=["idle", "running", "compiling", "calling back"],
+    ["lambda k: time.sleep(1)", "lambda k: shared(long)", "compiled", "lambda k: called(long[:3])", "trees"],
+    ids=["idle", "running", "compiling", "calling back", "trees"],
 )
 def test_an_interpreter_that_ends_while_threads_are_busy(work: str, tmp_path: Path) -> None:
     code = f"""
     import atexit
 
     called = br.jit(lambda x: br.pure_callback(lambda v: v + 1, x, x))
+    trees = lambda k: br.tree.map(lambda x: x + k, {{"a": long[:5], "b": [k, (k, k)]}})
     print(compiled(1))
     atexit.register(lambda: print(compiled(2)))
     in_background({work}, 3)

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import optree
 
 from .core import trees
 from .core.array import dtype_of
@@ -97,7 +96,7 @@ def unflatten(structure: Any, leaves: Iterable[Any]) -> Any:
     >>> br.tree.unflatten(br.tree.structure([1, (2, 3)]), "abc")
     ['a', ('b', 'c')]
     """
-    return structure.unflatten(leaves)
+    return trees.unflatten(structure, list(leaves))
 
 
 def map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: IsLeaf = None) -> Any:
@@ -117,7 +116,7 @@ def map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: IsLeaf = None) ->
     {'a': 11, 'b': (22,)}
     """
     first, shape = flatten(tree, is_leaf)
-    return shape.unflatten(builtins.map(f, first, *(shape.flatten_up_to(r) for r in rest)))
+    return unflatten(shape, builtins.map(f, first, *(shape.flatten_up_to(r) for r in rest)))
 
 
 def reduce(f: Callable[[Any, Any], Any], tree: Any, *initial: Any, is_leaf: IsLeaf = None) -> Any:
@@ -171,7 +170,7 @@ def map_with_path(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: IsLeaf 
     {'w': 'w=1', 'b': 'b=2'}
     """
     first, shape = flatten(tree, is_leaf)
-    return shape.unflatten(builtins.map(f, shape.paths(), first, *(shape.flatten_up_to(r) for r in rest)))
+    return unflatten(shape, builtins.map(f, shape.paths(), first, *(shape.flatten_up_to(r) for r in rest)))
 
 
 def transpose(outer: Any, inner: Any, tree: Any) -> Any:
@@ -190,7 +189,7 @@ def transpose(outer: Any, inner: Any, tree: Any) -> Any:
     >>> br.tree.transpose(br.tree.structure([0, 0]), br.tree.structure({"a": 0, "b": 0}), rows)
     {'a': [1, 3], 'b': [2, 4]}
     """
-    return optree.tree_transpose(outer, inner, tree)
+    return trees.by_optree("tree_transpose", outer, inner, tree)
 
 
 def broadcast(prefix: Any, tree: Any, is_leaf: IsLeaf = None) -> Any:
@@ -201,7 +200,7 @@ def broadcast(prefix: Any, tree: Any, is_leaf: IsLeaf = None) -> Any:
     {'a': [1, 1], 'b': 2}
     """
     structure(tree, is_leaf)
-    return optree.tree_broadcast_prefix(prefix, tree, is_leaf=is_leaf, namespace=trees.NAMESPACE)
+    return trees.by_optree("tree_broadcast_prefix", prefix, tree, is_leaf=is_leaf, namespace=trees.NAMESPACE)
 
 
 def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -236,7 +235,7 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
         for start, end, size, dtype in zip(ends, ends[1:], shapes, dtypes, strict=False):
             part = np.reshape(vector[start:end], size) if size else vector[start]
             parts.append(part if dtype_of(part) == dtype else part.astype(dtype))
-        return shape.unflatten(parts)
+        return unflatten(shape, parts)
 
     return vector, unravel
 

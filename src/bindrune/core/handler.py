@@ -89,6 +89,22 @@ class Handler:
         """Perform a write that consumes `target`; it or one of the operands is mine."""
         raise NotImplementedError
 
+    def open(self, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """The operands one level out, and the marks of those that are mine."""
+        values: list[Any] = []
+        marks: list[Any] = []
+        for x in operands:
+            mark = None
+            if type(x) is Array:
+                if x._handler is self:
+                    mark = x._mark
+                    x = x._value
+                else:
+                    x = x._value if x._handler is HOST else x.snapshot()
+            values.append(x)
+            marks.append(mark)
+        return values, marks
+
     def shape(self, value: Any) -> tuple[int, ...]:
         """The shape that a cell over `value` shows."""
         return shape_of(value)

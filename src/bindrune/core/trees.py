@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from .array import Array
+from .threads import Turns
 
 __all__ = [
     "NAMESPACE",
     "broadcast_prefix",
+    "by_optree",
     "expect_twins_of_tuples",
     "flatten",
     "flatten_nodes",
@@ -48,6 +50,19 @@ def _optree() -> Any:
     return optree
 
 
+@functools.cache
+def _turns() -> Turns:
+    """Made after optree is imported, and so told before it that the process ends: it then forgets what nodes are."""
+    _optree()
+    return Turns()
+
+
+def by_optree(name: str, *arguments: Any, **options: Any) -> Any:
+    """What one of optree's functions returns: it lets other threads go on while it looks at a node's class."""
+    with _turns():
+        return getattr(_optree(), name)(*arguments, **options)
+
+
 def flatten(tree: Any) -> tuple[list[Any], Any]:
     """The leaves of a tree and its structure (`None` for a tree that is one leaf)."""
     if isinstance(tree, _PLAIN):
@@ -59,7 +74,7 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
 def flatten_nodes(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], Any]:
     """The leaves of a tree and its structure, always one of optree; what `is_leaf` says is a leaf stays whole."""
     while True:
-        found, structure = _optree().tree_flatten(tree, is_leaf=_leaves_twins(is_leaf), namespace=NAMESPACE)
+        found, structure = by_optree("tree_flatten", tree, is_leaf=_leaves_twins(is_leaf), namespace=NAMESPACE)
         kinds = set(map(type, found))
         twins = {kind for kind in kinds if original_class(kind) is not kind and _is_node(original_class(kind))}
         unknown = {kind for kind in kinds - twins if _fields(kind) is not None}
@@ -71,12 +86,12 @@ def flatten_nodes(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tu
         for kind in unknown:
             register_fields(kind)
         if twins:
-            tree = structure.unflatten([_without_twin(leaf) if type(leaf) in twins else leaf for leaf in found])
+            tree = unflatten(structure, [_without_twin(leaf) if type(leaf) in twins else leaf for leaf in found])
 
 
 def unflatten(structure: Any, leaves: Sequence[Any]) -> Any:
     """The tree of a structure, with these leaves."""
-    return leaves[0] if structure is None else _optree().tree_unflatten(structure, leaves)
+    return leaves[0] if structure is None else by_optree("tree_unflatten", structure, leaves)
 
 
 def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
@@ -121,14 +136,14 @@ def leaf_paths(tree: Any) -> list[str]:
     if isinstance(tree, _PLAIN):
         return [""]
     tree = _known(tree)
-    accessors = _optree().tree_accessors(tree, namespace=NAMESPACE)
+    accessors = by_optree("tree_accessors", tree, namespace=NAMESPACE)
     return [accessor.codify("") for accessor in accessors]
 
 
 def broadcast_prefix(prefix: Any, tree: Any) -> list[Any]:
     """For each leaf of `tree` the leaf of `prefix` above it; None is a leaf of the prefix."""
-    marked = _optree().tree_map(lambda leaf: _NONE if leaf is None else leaf, prefix, none_is_leaf=True)
-    found = _optree().broadcast_prefix(marked, _known(tree), namespace=NAMESPACE)
+    marked = by_optree("tree_map", lambda leaf: _NONE if leaf is None else leaf, prefix, none_is_leaf=True)
+    found = by_optree("broadcast_prefix", marked, _known(tree), namespace=NAMESPACE)
     return [None if leaf is _NONE else leaf for leaf in found]
 
 
@@ -244,4 +259,4 @@ def registered_fields(kind: type) -> tuple[tuple[str, ...], tuple[str, ...]] | N
 
 def register(kind: type, take_apart: Callable[..., Any], put_together: Callable[..., Any], **options: Any) -> None:
     """Make a class a kind of tree, by functions in the manner of optree."""
-    _optree().register_pytree_node(kind, take_apart, put_together, namespace=NAMESPACE, **options)
+    by_optree("register_pytree_node", kind, take_apart, put_together, namespace=NAMESPACE, **options)

@@ -1,6 +1,7 @@
 """Rewriting expressions: what decides, what binds, what collects, and what formats.
 
-``and``, ``or``, ``not``, conditional expressions and chained comparisons become calls with their operands delayed.
+``and``, ``or``, ``not``, ``in``, conditional expressions and chained comparisons become calls with their operands
+delayed.
 ``name := value`` becomes a call of a procedure that binds the name, because operands that are delayed cannot.
 List comprehensions, and generators that `sum`, `any` or `all` go through, become functions with loops, which are
 rewritten like any others.  Texts that are only shown (`print`, messages of errors) stay open until they are.
@@ -57,8 +58,8 @@ class Expressions(ast.NodeTransformer):
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         self.generic_visit(node)
         if len(node.ops) == 1:
-            return node
-        links = [delayed(ast.Compare(load("a"), [op], [load("b")]), "a", "b") for op in node.ops]
+            return ast.copy_location(_comparison(node.left, node.ops[0], node.comparators[0]), node)
+        links = [delayed(_comparison(load("a"), op, load("b")), "a", "b") for op in node.ops]
         values = [delayed(v) for v in (node.left, *node.comparators)]
         pair = ast.Tuple([*links, *values], ast.Load())
         return ast.copy_location(call("chain", pair), node)
@@ -216,3 +217,10 @@ def _joined(node: ast.JoinedStr, holes: list[ast.expr]) -> ast.JoinedStr:
 
 def _is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _comparison(left: ast.expr, op: ast.cmpop, right: ast.expr) -> ast.expr:
+    if not isinstance(op, (ast.In, ast.NotIn)):
+        return ast.Compare(left, [op], [right])
+    found = call("among", left, right)
+    return found if isinstance(op, ast.In) else call("none", found)

@@ -295,6 +295,32 @@ def chain(parts: tuple[Any, ...]) -> Any:
     return rest(0, operands[0]())
 
 
+def among(item: Any, container: Any) -> Any:
+    """``item in container``: where the item differs, or the members do, whether it equals one of them."""
+    kind = type(container)
+    if kind is range and _is_number(item) and _differs(item):
+        if container.step < 0:
+            container = container[::-1]
+        start, step = container.start, container.step
+        return both(lambda: item >= start, lambda: item < container.stop, lambda: (item - start) % step == 0)
+    if kind in (tuple, list, set, frozenset):
+        members = [m for m in container if _is_number(m)]
+        others = [m for m in container if not _is_number(m)]
+        if any(map(_differs, (item, *members))) and all(isinstance(m, _NO_NUMBERS) for m in others):
+            if isinstance(item, _NO_NUMBERS):
+                return item in others
+            if _is_number(item):
+                return either(*[lambda m=m: item == m for m in members]) if members else False
+    return item in container
+
+
+_NO_NUMBERS = (str, bytes, types.NoneType)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, complex, np.generic)) or (isinstance(value, Array) and not value.shape)
+
+
 def every(condition: Any, message: Callable[[], Any] | None = None) -> bool:
     """Whether an asserted condition holds in every lane that is running; a staged one is checked when it runs."""
     if not _differs(condition):
@@ -472,9 +498,9 @@ def result(value: Any) -> Any:
 CALLS: dict[str, Callable[..., Any]] = {
     f"{function.__name__}()": function
     for function in (
-        branch, rest, loop, each, iterating, recursive, trying, choose, both, either, none, chain, every, all_lanes,
-        get_item, get_attribute, set_item, set_attribute, augmented, bound, changing, collect, through, printing, text,
-        nothing, result,
+        branch, rest, loop, each, iterating, recursive, trying, choose, both, either, none, chain, among, every,
+        all_lanes, get_item, get_attribute, set_item, set_attribute, augmented, bound, changing, collect, through,
+        printing, text, nothing, result,
     )
 }  # fmt: skip
 """By the names under which rewritten code knows them."""

@@ -12,6 +12,7 @@ import math
 import operator
 import sys
 import types
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -24,6 +25,7 @@ from ..graph.dims import Dim
 from ..numpy.creation import CREATION
 from ..numpy.drawing import lifted_random
 from ..numpy.ufuncs import lifted_ufunc
+from ..ops.scalars import as_python
 from ..ops.views import is_concrete
 from .classes import lifted_super, type_of
 from .lanes import CALLS, choose, lifted_sum
@@ -37,7 +39,7 @@ __all__ = ["BUILTINS", "CALLED", "REPLACED", "lifted_function", "lifted_module",
 REPLACED: dict[Any, Any] = {}
 """From a function, ufunc or builtin to what stands for it in lifted code."""
 
-CALLED = {"float": "float()", "complex": "complex()", "type": "type()"}
+CALLED = {name: f"{name}()" for name in ("bool", "int", "float", "complex", "type")}
 """Builtin types whose calls, and only those, go to ours; under a name no source text can write."""
 
 
@@ -210,6 +212,18 @@ def _float(value: Any = 0.0) -> Any:
     return registry["float"](value) if isinstance(value, Array) else float(value)
 
 
+def _exact(kind: Any) -> Callable[..., Any]:
+    """`bool` or `int`: of a number for which Python has no one answer it is traced in turn, or one for each lane."""
+
+    def converted(*values: Any, **keywords: Any) -> Any:
+        value = values[0] if values else None
+        if isinstance(value, Array) and value.shape == () and not is_concrete(value) and value.dtype.kind in "biuf":
+            return as_python(value, kind)
+        return kind(*values, **keywords)
+
+    return converted
+
+
 def _complex(*values: Any) -> Any:
     if builtins.any(isinstance(v, Array) for v in values):
         return values[0] + 1j * values[1] if len(values) == 2 else values[0] + 0j
@@ -243,6 +257,8 @@ def install() -> None:
             "isinstance": _isinstance,
             "hasattr": _hasattr,
             "getattr": _getattr,
+            "bool()": _exact(bool),
+            "int()": _exact(int),
             "float()": _float,
             "complex()": _complex,
             "type()": _type,

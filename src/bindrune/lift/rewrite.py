@@ -6,7 +6,8 @@ between lanes runs both sides, each for its lanes.
 
 ``if`` and ``while`` become calls with their bodies as nested functions that share the variables (``nonlocal``).
 ``break``, ``continue`` and ``return`` inside them become flags, and what follows them is guarded by the flags.
-``and``, ``or``, ``not``, conditional expressions and chained comparisons become calls with their operands delayed.
+``and``, ``or``, ``not``, ``in``, conditional expressions and chained comparisons become calls with their operands
+delayed.
 Stores into items and attributes, and calls of methods that change containers, go through calls that know which lanes
 are running.
 
@@ -97,7 +98,7 @@ def _is_control(node: ast.AST) -> bool:
     if isinstance(node, (ast.Attribute, ast.Subscript)):
         return isinstance(node.ctx, ast.Store) or getattr(node, "attr", None) in MUTATORS
     if isinstance(node, ast.Compare):
-        return len(node.ops) > 1
+        return len(node.ops) > 1 or isinstance(node.ops[0], (ast.In, ast.NotIn))
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Name) and node.func.id in _SHOWING
     return isinstance(node, _CONTROL) or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not))

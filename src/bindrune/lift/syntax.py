@@ -11,13 +11,13 @@ import inspect
 import itertools
 import sys
 import textwrap
-import threading
 import types
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..core.errors import REWRITTEN
+from ..core.threads import Turns
 
 __all__ = [
     "MARK",
@@ -53,13 +53,8 @@ _SCOPES = (
 # ------------------------------------------------------------------------------------------------------ finding syntax
 
 
-_one_thread = threading.Lock()
-
-
-def _parsed(text: str, *arguments: Any, **options: Any) -> Any:
-    """`ast.parse`, by one thread at a time: CPython 3.11 counts in one place how deep all of them are."""
-    with _one_thread:
-        return ast.parse(text, *arguments, **options)
+_parsed = Turns()(ast.parse)
+"""`ast.parse`, by one thread at a time: CPython 3.11 counts in one place how deep all of them are."""
 
 
 def source_of(code: types.CodeType) -> ast.FunctionDef | ast.Lambda | None:

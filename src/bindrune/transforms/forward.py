@@ -110,22 +110,6 @@ class Forward(Handler):
         written = _zeros(values[0]) if tangents[0] is None else tangents[0]
         return Array(self, y, update(op, tangent_box, (written, *values[1:]), params))
 
-    def open(self, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """The operands one level out, and the tangents of those that are mine."""
-        values: list[Any] = []
-        tangents: list[Any] = []
-        for x in operands:
-            tangent = None
-            if type(x) is Array:
-                if x._handler is self:
-                    tangent = x._mark
-                    x = x._value
-                else:
-                    x = x._value if x._handler is HOST else x.snapshot()
-            values.append(x)
-            tangents.append(tangent)
-        return values, tangents
-
     def _cell(self, value: Any, tangent: Any) -> Array:
         if tangent is None or not is_differentiable(value):
             return constant(value)

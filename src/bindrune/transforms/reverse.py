@@ -224,22 +224,6 @@ class Reverse(Handler):
         spec = None if marks[0] is None else spec_of(values[0])
         return Array(self, y, self.record(op, (params["index"], *values[1:]), (mark, marks[0]), spec))
 
-    def open(self, operands: Sequence[Any]) -> tuple[list[Any], list[int | None]]:
-        """The operands one level out, and the marks of those that are mine."""
-        values: list[Any] = []
-        marks: list[int | None] = []
-        for x in operands:
-            mark = None
-            if type(x) is Array:
-                if x._handler is self:
-                    mark = x._mark
-                    x = x._value
-                else:
-                    x = x._value if x._handler is HOST else x.snapshot()
-            values.append(x)
-            marks.append(mark)
-        return values, marks
-
     def _remark(self, op: Op) -> None:
         """Remember what the walk back must know of the operations."""
         self.selects |= op.selects

@@ -243,7 +243,9 @@ def _count(low: Lowering, steps: Expression) -> Affine:
         if isinstance(value, Apply) and value.name in ("maximum", "python.maximum"):
             a, b = value.arguments
             if isinstance(a, Affine) and isinstance(b, Affine) and 0 in (a.known, b.known):
-                return b if a.known == 0 else a
+                steps = b if a.known == 0 else a
+                low.facts.append(found - steps)
+                return steps
     return found
 
 

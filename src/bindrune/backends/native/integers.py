@@ -14,6 +14,7 @@ import numpy as np
 
 from ...graph.graph import PYTHON, Node, Value
 from .elements import convert
+from .instructions import arithmetic
 from .loops import INTEGER, Affine, Apply, Const, Expression, Variable
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def keep_exact(low: Lowering, node: Node, operands: Sequence[Any], result: Any) 
             _require_small(low, node, Apply("multiply", _doubles(numbers), _DOUBLE), numbers)
     elif name == "power":
         _require_small(low, node, Apply("power", _doubles(numbers), _DOUBLE), numbers)
-    elif _may_be_large(node.operands[0]):
+    elif _may_be_large(node.operands[0]) and arithmetic(node.operands[0].dtype):
         _require_small(low, node, convert(numbers[0], _DOUBLE), numbers)
 
 

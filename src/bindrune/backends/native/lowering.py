@@ -28,14 +28,17 @@ from .loops import Program
 from .lower import Lowering
 from .packing import pack
 from .regrouping import regrouped
+from .residuals import residuals_in_arrays
 from .simplification import simplify
 from .splitting import split
+from .totals import gather_terms, merge_totals
 
 __all__ = ["lower"]
 
 
 def lower(graph: Graph, libraries: bool = True) -> Program:
     """The loop program of a graph; it calls libraries for what they do better, if there are any."""
+    graph = residuals_in_arrays(graph)
     graph = regrouped(deferred(graph) if libraries else graph)
     program = Program(graph.name)
     lowering = Lowering(program, libraries)
@@ -45,6 +48,6 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
     for part in (program, *program.routines):
-        for arrange in (fuse, pack, jam, simplify, split):
+        for arrange in (fuse, merge_totals, pack, jam, gather_terms, simplify, split):
             arrange(part)
     return program

@@ -1,23 +1,20 @@
 """The machine: what CPU this is, which libraries there are, and turning LLVM's text into functions of the process.
 
 Everything that knows llvmlite is in this file.  One thread at a time is in LLVM (`alone`), and none is while the
-process forks or ends: a child would wait for a thread that it does not have, and a thread that is left would compile
-with what LLVM has taken down.
+process forks or ends: a thread that is left then would compile with what LLVM has taken down.
 """
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import functools
-import os
 import sys
-import threading
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from ...core.threads import Turns
 from .cache import key_of, load, store
 
 __all__ = [
@@ -37,34 +34,14 @@ MATRICES = "bindrune.matrices."
 """What the symbols of the libraries for matrices begin with."""
 
 
-_Given = ParamSpec("_Given")
-_Result = TypeVar("_Result")
-
-_one_thread = threading.RLock()
-
-
-def alone(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
-    """A function that only one thread at a time is in, together with all others made so."""
-    one_thread = _one_thread  # is still known when the interpreter ends
-
-    @functools.wraps(function)
-    def waiting(*arguments: _Given.args, **keywords: _Given.kwargs) -> _Result:
-        with one_thread:
-            return function(*arguments, **keywords)
-
-    return waiting
+alone = Turns()
+"""Decorates what is in LLVM."""
 
 
 @alone
 @functools.cache
 def _binding() -> Any:
     import llvmlite.binding as binding
-
-    atexit.register(_one_thread.acquire)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(
-            before=_one_thread.acquire, after_in_parent=_one_thread.release, after_in_child=_one_thread.release
-        )
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()

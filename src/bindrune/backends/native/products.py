@@ -1,8 +1,15 @@
-"""Lowering of products: each is a contraction of labelled axes, a nest of loops over all labels."""
+"""Lowering of products: each is a contraction of labelled axes, a nest of loops over all labels.
+
+A label along which the operands are only repeated is left out, and the result is repeated along it, as the tangent of
+what was broadcast is.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ...graph.graph import Node
 from ...ops.products import explicit
@@ -10,7 +17,7 @@ from .contractions import contracted
 from .instructions import arithmetic
 from .loops import Accumulate, Affine, Apply, Buffer, Const, Load, Storage, Store
 from .lower import Location, Lowering, convert, rule
-from .views import ZERO, View
+from .views import ZERO, Place, View, along
 
 __all__: list[str] = []
 
@@ -46,6 +53,14 @@ def _along_memory(view: View, labels: str) -> str | None:
     return moving[0] if len(moving) == 1 else None
 
 
+def _without_repetition(view: View, labels: str, output: str, lengths: Mapping[str, Affine]) -> tuple[View, str]:
+    """An operand without the axes along which it is only repeated, and so is the result as far as it depends on it."""
+    moving = {axis for _, steps in view.places for axis, step in steps if step}
+    kept = [i for i, label in enumerate(labels) if i in moving or label not in output or lengths[label].known == 1]
+    places: list[Place] = [along(kept.index(i)) if i in kept else (ZERO, ()) for i in range(len(labels))]
+    return view.seen(places, tuple(view.shape[i] for i in kept)), "".join(labels[i] for i in kept)
+
+
 @rule("matmul", "dot", "inner", "vdot", "vecdot", "matvec", "vecmat", "einsum")
 def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
     result = node.results[0]
@@ -56,7 +71,7 @@ def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
         subscripts = node.params["subscripts"]
     else:
         subscripts = _subscripts(node.op.name, *(len(low.shape(x)) for x in operands))
-    inputs, output = subscripts.split("->")
+    inputs, wanted = subscripts.split("->")
     labels = inputs.split(",")
     views = [low.view(x) for x in operands]
     lengths: dict[str, Affine] = {}
@@ -64,7 +79,25 @@ def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
         for label, n in zip(names, view.shape, strict=True):
             if label not in lengths or lengths[label].known == 1:
                 lengths[label] = n
-    summed = [label for label in lengths if label not in output]
+    found = [_without_repetition(view, names, wanted, lengths) for view, names in zip(views, labels, strict=True)]
+    views, labels = [view for view, _ in found], [names for _, names in found]
+    output = "".join(label for label in wanted if any(label in names for names in labels))
+    made = _contraction(low, views, labels, output, lengths, dtype)
+    if not result.shape:
+        return low.let(made.load(()))
+    return made.seen([along(wanted.index(label)) for label in output], tuple(lengths[label] for label in wanted))
+
+
+def _contraction(
+    low: Lowering,
+    views: Sequence[View],
+    labels: Sequence[str],
+    output: str,
+    lengths: Mapping[str, Affine],
+    dtype: np.dtype[Any],
+) -> View:
+    """The sum of the products of operands' elements over all labels that the output does not have."""
+    summed = [label for label in lengths if label not in output and any(label in names for names in labels)]
     if low.libraries and len(views) == 2 and dtype.kind == "f" and all(view.dtype == dtype for view in views):
         found = contracted(low, views, labels, output, lengths)
         if found is not None:
@@ -80,8 +113,8 @@ def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
             found = factor if found is None else Apply("multiply", (found, factor), dtype)
         return found
 
-    along = [_along_memory(view, names) for view, names in zip(views, labels, strict=True)]
-    if not output or all(label is None or label in summed for label in along):
+    moving = [_along_memory(view, names) for view, names in zip(views, labels, strict=True)]
+    if not output or all(label is None or label in summed for label in moving):
         with low.nest(made.shape) as outer:
             cell = Buffer(Storage(dtype, (), "temporary"), ())
             low.do(Store(cell, (), zero))
@@ -96,4 +129,4 @@ def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
         with low.nest([lengths[label] for label in order]) as index:
             at = dict(zip(order, index, strict=True))
             low.do(Accumulate("add", made.buffer, made.at([at[label] for label in output]), term(at)))
-    return made if result.shape else low.let(made.load(()))
+    return made
