@@ -39,10 +39,10 @@ __all__ = ["lower"]
 
 def lower(graph: Graph, libraries: bool = True) -> Program:
     """The loop program of a graph; it calls libraries for what they do better, if there are any."""
-    graph = residuals_in_arrays(graph)
-    graph = regrouped(deferred(graph) if libraries else graph)
+    graph = _rearranged(graph, libraries)
     program = Program(graph.name)
     lowering = Lowering(program, libraries)
+    lowering.rearranged = functools.partial(_rearranged, libraries=libraries)
     lowering.known_stack = stacks.stack_of
     lowering.stack_at = functools.partial(stacks.Top, owned=False)
     lowering.place_of = operator.attrgetter("place")
@@ -54,3 +54,9 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
         ):  # fmt: skip
             arrange(part)
     return program
+
+
+def _rearranged(graph: Graph, libraries: bool) -> Graph:
+    """A graph in a form that makes better loops."""
+    graph = residuals_in_arrays(graph)
+    return regrouped(deferred(graph) if libraries else graph)
