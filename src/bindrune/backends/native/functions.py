@@ -6,13 +6,14 @@ reordered.  Numbers in buffers of no dimensions live in registers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .calls import call_host, call_library, call_routine
 from .instructions import cast, constant, instruct, memory_type, register_type
+from .lanes import lanes_of
 from .loops import (
     Accumulate,
     Affine,
@@ -101,6 +102,9 @@ class Function:
         sums: affine expressions that have been computed on the way to where we are.
         group: what is said of loads and stores in a loop whose steps are seen to be independent.
         shares: whether its loops may be shared by threads.
+        around: the loop around.
+        spread: whether LLVM may do several steps of a loop around at once.
+        vectors: the loops whose steps are lanes of vectors.
         stacked: the bytes of the temporary arrays that lie on the stack.
         memory: what is known of its memory.
         most_stacked: how many bytes may lie on the stack.
@@ -119,6 +123,9 @@ class Function:
         self.sums: dict[Affine, str] = {}
         self.packing = 0
         self.group = ""
+        self.around: For | None = None
+        self.spread = False
+        self.vectors: set[For] = set()
         self.stacked = 0
         self.shares = not module.bounded
 
@@ -431,6 +438,11 @@ class Function:
         if self.shares and not s.ordered and self.module.sharing.possible(s):
             self.module.sharing.share(self, s)
             return
+        lanes = None if self.spread else lanes_of(self, s, self.around)
+        if lanes is not None:
+            self.vectors.add(s)
+            lanes.write()
+            return
         self.count(s, "0", self.sum(s.extent))
 
     def count(self, s: For, start: str, stop: str) -> None:
@@ -444,14 +456,15 @@ class Function:
         more = self.w.value(f"icmp slt i64 {counter}, {stop}")
         self.w.do(f"br i1 {more}, label %{stem}.body, label %{stem}.done")
         self.begin(f"{stem}.body")
-        around, group = self.group, self.module.group() if is_independent(s) else ""
-        self.group = group and f", !llvm.access.group {group}"
+        outside, group = (self.group, self.around, self.spread), self.module.group() if is_independent(s) else ""
+        self.group, self.around = group and f", !llvm.access.group {group}", s
+        self.spread |= not s.ordered and (s.extent.known is None or s.extent.known >= _SHORT)
         self.block(s.body)
-        self.group = around
+        self.group, self.around, self.spread = outside
         self.w.do(f"br label %{stem}.again")
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
-        self.w.do(f"br label %{stem}{self.module.advice(_advice(s), group)}")
+        self.w.do(f"br label %{stem}{self.module.advice(_advice(s, self.vectors), group)}")
         self.begin(f"{stem}.done")
 
     def repeat(self, s: While) -> None:
@@ -527,11 +540,11 @@ STEP_BY_STEP = "vectorize.enable"
 """What LLVM is told of a loop that is to stay as it is."""
 
 
-def _advice(s: For) -> str:
+def _advice(s: For, vectors: Container[For]) -> str:
     """What LLVM should do with a loop: write out short ones, and of the others vectorise the inner ones only."""
-    if _is_short(s):
+    if _is_short(s, vectors):
         return "unroll.full"
-    if any(isinstance(loop, For) and not _is_short(loop) for loop in s.body):
+    if any(isinstance(loop, For) and not _is_short(loop, vectors) for loop in s.body):
         return STEP_BY_STEP
     steps = s.extent.known
     if steps is not None and _SHORT < steps < 2 * _SHORT:
@@ -540,16 +553,16 @@ def _advice(s: For) -> str:
     return "vectorize.followup_vectorized" if few and len(s.body) <= _SHORT else ""
 
 
-def _is_short(s: For) -> bool:
-    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s) <= _LARGEST
+def _is_short(s: For, vectors: Container[For]) -> bool:
+    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s, vectors) <= _LARGEST
 
 
-def _written_out(s: Statement) -> int:
-    """How many statements one is whose loops are written out."""
+def _written_out(s: Statement, vectors: Container[For]) -> int:
+    """How many statements one is whose loops are written out, but for those whose steps are lanes of vectors."""
     steps = 1
-    if isinstance(s, For):
+    if isinstance(s, For) and s not in vectors:
         steps = _LARGEST + 1 if s.extent.known is None else s.extent.known
-    return steps * (1 + sum(_written_out(inner) for block in s.blocks for inner in block))
+    return steps * (1 + sum(_written_out(inner, vectors) for block in s.blocks for inner in block))
 
 
 def _alignment(dtype: np.dtype[Any]) -> int:
