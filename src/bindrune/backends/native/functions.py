@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .advice import STEP_BY_STEP, advised
+from .advice import STEP_BY_STEP, advised, does_several
 from .calls import call_host, call_library, call_routine
 from .instructions import cast, constant, instruct, memory_type, register_type
+from .lanes import lanes_of
 from .loops import (
     Accumulate,
     Affine,
@@ -103,6 +104,9 @@ class Function:
         group: what is said of loads and stores in a loop whose steps are seen to be independent.
         shares: whether its loops may be shared by threads.
         plain: whether LLVM is to leave them as they are.
+        around: the loop around.
+        spread: whether LLVM may do several steps of a loop around at once.
+        vectors: the loops whose steps are lanes of vectors.
         stacked: the bytes of the temporary arrays that lie on the stack.
         memory: what is known of its memory.
         most_stacked: how many bytes may lie on the stack.
@@ -121,6 +125,9 @@ class Function:
         self.sums: dict[Affine, str] = {}
         self.packing = 0
         self.group = ""
+        self.around: For | None = None
+        self.spread = False
+        self.vectors: set[For] = set()
         self.stacked = 0
         self.shares = not module.bounded
         self.plain = False
@@ -434,6 +441,11 @@ class Function:
         if self.shares and not s.ordered and self.module.sharing.possible(s):
             self.module.sharing.share(self, s)
             return
+        lanes = None if self.spread else lanes_of(self, s, self.around)
+        if lanes is not None:
+            self.vectors.add(s)
+            lanes.write()
+            return
         self.count(s, "0", self.sum(s.extent))
 
     def count(self, s: For, start: str, stop: str) -> None:
@@ -451,15 +463,16 @@ class Function:
         self.begin(stem)
         self.w.do(f"{counter} = phi i64 [ {start}, %{before} ], [ {counter}.next, %{stem}.again ]")
         self.names[s.variable] = counter
-        around, group = self.group, self.module.group() if is_independent(s) else ""
-        self.group = group and f", !llvm.access.group {group}"
+        outside, group = (self.group, self.around, self.spread), self.module.group() if is_independent(s) else ""
+        self.group, self.around = group and f", !llvm.access.group {group}", s
+        self.spread |= does_several(s)
         self.block(s.body)
-        self.group = around
+        self.group, self.around, self.spread = outside
         self.w.do(f"br label %{stem}.again")
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
         more = self.w.value(f"icmp ne i64 {counter}.next, {stop}")
-        advice = self.module.advice(STEP_BY_STEP if self.plain else advised(s), group)
+        advice = self.module.advice(STEP_BY_STEP if self.plain else advised(s, self.vectors), group)
         self.w.do(f"br i1 {more}, label %{stem}, label %{stem}.done{advice}")
         self.begin(f"{stem}.done")
 
