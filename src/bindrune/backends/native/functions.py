@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .advice import STEP_BY_STEP, advised, does_several
 from .calls import call_host, call_library, call_routine
 from .instructions import cast, constant, instruct, memory_type, register_type
+from .lanes import lanes_of
 from .loops import (
     Accumulate,
     Affine,
     Allocate,
     Apply,
+    Aside,
     Buffer,
     Check,
     Const,
@@ -53,7 +56,6 @@ __all__ = [
     "OUTSIDE",
     "REORDERED",
     "STACK_BOUNDS",
-    "STEP_BY_STEP",
     "Function",
 ]
 
@@ -101,6 +103,10 @@ class Function:
         sums: affine expressions that have been computed on the way to where we are.
         group: what is said of loads and stores in a loop whose steps are seen to be independent.
         shares: whether its loops may be shared by threads.
+        plain: whether LLVM is to leave them as they are.
+        around: the loop around.
+        spread: whether LLVM may do several steps of a loop around at once.
+        vectors: the loops whose steps are lanes of vectors.
         stacked: the bytes of the temporary arrays that lie on the stack.
         memory: what is known of its memory.
         most_stacked: how many bytes may lie on the stack.
@@ -119,8 +125,12 @@ class Function:
         self.sums: dict[Affine, str] = {}
         self.packing = 0
         self.group = ""
+        self.around: For | None = None
+        self.spread = False
+        self.vectors: set[For] = set()
         self.stacked = 0
         self.shares = not module.bounded
+        self.plain = False
 
     # ----------------------------------------------------------------------------------------------------- memory
 
@@ -431,27 +441,39 @@ class Function:
         if self.shares and not s.ordered and self.module.sharing.possible(s):
             self.module.sharing.share(self, s)
             return
+        lanes = None if self.spread else lanes_of(self, s, self.around)
+        if lanes is not None:
+            self.vectors.add(s)
+            lanes.write()
+            return
         self.count(s, "0", self.sum(s.extent))
 
     def count(self, s: For, start: str, stop: str) -> None:
         """A loop whose counter goes over a range."""
         stem = self.w.fresh("loop")
         before, counter = self.label, f"%{s.variable.name}.{stem}"
-        self.w.do(f"br label %{stem}")
+        known = not (start.startswith("%") or stop.startswith("%"))
+        if known and int(start) >= int(stop):
+            return
+        if known:
+            self.w.do(f"br label %{stem}")
+        else:
+            some = self.w.value(f"icmp slt i64 {start}, {stop}")
+            self.w.do(f"br i1 {some}, label %{stem}, label %{stem}.done")
         self.begin(stem)
         self.w.do(f"{counter} = phi i64 [ {start}, %{before} ], [ {counter}.next, %{stem}.again ]")
         self.names[s.variable] = counter
-        more = self.w.value(f"icmp slt i64 {counter}, {stop}")
-        self.w.do(f"br i1 {more}, label %{stem}.body, label %{stem}.done")
-        self.begin(f"{stem}.body")
-        around, group = self.group, self.module.group() if is_independent(s) else ""
-        self.group = group and f", !llvm.access.group {group}"
+        outside, group = (self.group, self.around, self.spread), self.module.group() if is_independent(s) else ""
+        self.group, self.around = group and f", !llvm.access.group {group}", s
+        self.spread |= does_several(s)
         self.block(s.body)
-        self.group = around
+        self.group, self.around, self.spread = outside
         self.w.do(f"br label %{stem}.again")
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
-        self.w.do(f"br label %{stem}{self.module.advice(_advice(s), group)}")
+        more = self.w.value(f"icmp ne i64 {counter}.next, {stop}")
+        advice = self.module.advice(STEP_BY_STEP if self.plain else advised(s, self.vectors), group)
+        self.w.do(f"br i1 {more}, label %{stem}, label %{stem}.done{advice}")
         self.begin(f"{stem}.done")
 
     def repeat(self, s: While) -> None:
@@ -490,7 +512,11 @@ class Function:
         self.begin(f"{stem}.holds")
 
     def cell(self, kind: str, x: str) -> str:
-        """A number in memory, to be handed over by its address."""
+        """A number in memory, to be handed over by its address and only read there."""
+        if not x.startswith("%"):
+            name = f"@known.{kind}.{x}"
+            self.w.declarations[name] = f"{name} = private unnamed_addr constant {kind} {x}, align 16"
+            return name
         name = f"%cell{self.w.fresh()}"
         self.entry.append(f"  {name} = alloca {kind}, align 16")
         self.w.do(f"store {kind} {x}, ptr {name}")
@@ -507,6 +533,12 @@ class Function:
             if storage.position == position:
                 self.pointers[storage] = address
 
+    def aside(self, s: Aside) -> None:
+        around = self.shares, self.plain
+        self.shares, self.plain = False, True
+        self.block(s.body)
+        self.shares, self.plain = around
+
     def host(self, s: HostCall) -> None:
         call_host(self, s)
 
@@ -515,41 +547,6 @@ class Function:
 
     def invoke(self, s: Invoke) -> None:
         call_routine(self, s)
-
-
-_SHORT, _LARGEST = 8, 256
-"""Loops of fewer steps are written out, unless that makes more statements."""
-
-_FEW = 128
-"""Loops of no more steps are written out when they are vectorised, if there is little in them."""
-
-STEP_BY_STEP = "vectorize.enable"
-"""What LLVM is told of a loop that is to stay as it is."""
-
-
-def _advice(s: For) -> str:
-    """What LLVM should do with a loop: write out short ones, and of the others vectorise the inner ones only."""
-    if _is_short(s):
-        return "unroll.full"
-    if any(isinstance(loop, For) and not _is_short(loop) for loop in s.body):
-        return STEP_BY_STEP
-    steps = s.extent.known
-    if steps is not None and _SHORT < steps < 2 * _SHORT:
-        return STEP_BY_STEP  # no whole number of vectors, and vectors that are masked would wait for memory
-    few = steps is not None and steps <= _FEW and not s.ordered
-    return "vectorize.followup_vectorized" if few and len(s.body) <= _SHORT else ""
-
-
-def _is_short(s: For) -> bool:
-    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s) <= _LARGEST
-
-
-def _written_out(s: Statement) -> int:
-    """How many statements one is whose loops are written out."""
-    steps = 1
-    if isinstance(s, For):
-        steps = _LARGEST + 1 if s.extent.known is None else s.extent.known
-    return steps * (1 + sum(_written_out(inner) for block in s.blocks for inner in block))
 
 
 def _alignment(dtype: np.dtype[Any]) -> int:
@@ -566,6 +563,7 @@ _WRITERS: dict[type[Statement], Callable[[Function, Any], None]] = {
     For: Function.loop,
     While: Function.repeat,
     If: Function.choose,
+    Aside: Function.aside,
     Check: Function.check,
     HostCall: Function.host,
     LibraryCall: Function.library,

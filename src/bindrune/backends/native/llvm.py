@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from . import mathematics  # noqa: F401  (it enters its kernels)
+from .advice import metadata
 from .functions import CONTEXT_TAPE, Function
 from .instructions import Writer
 from .loops import Program
@@ -71,10 +72,6 @@ _FIRST = 20_000
 """The number of the first metadata about loops."""
 
 
-_WITH = {"vectorize.enable": ", i1 false", "vectorize.followup_vectorized": ', !{!"llvm.loop.unroll.enable"}'}
-"""What belongs to some of the things that are said of loops."""
-
-
 class Module:
     """The text of a program, as it is written.
 
@@ -117,7 +114,7 @@ class Module:
         """What is said of a loop, and that the loads and stores of a group are independent of other steps'."""
         said = []
         if kind:
-            said.append(self._described(f'!{{!"llvm.loop.{kind}"{_WITH.get(kind, "")}}}'))
+            said.append(self._described(metadata(kind)))
         if group:
             said.append(self._described(f'!{{!"llvm.loop.parallel_accesses", {group}}}'))
         if not said:

@@ -21,6 +21,7 @@ from . import (  # noqa: F401  (they enter their rules)
     systems,
     tables,
 )
+from .asides import set_aside
 from .deferring import deferred
 from .fusion import fuse
 from .jamming import jam
@@ -31,7 +32,7 @@ from .regrouping import regrouped
 from .residuals import residuals_in_arrays
 from .simplification import simplify
 from .splitting import split
-from .totals import gather_terms, merge_totals
+from .totals import add_after_loops, gather_terms, merge_totals
 
 __all__ = ["lower"]
 
@@ -48,7 +49,9 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
     for part in (program, *program.routines):
-        for arrange in (fuse, merge_totals, pack, jam, gather_terms, simplify, split):
+        for arrange in (
+            fuse, merge_totals, pack, set_aside, jam, gather_terms, add_after_loops, simplify, split,
+        ):  # fmt: skip
             arrange(part)
     return program
 
