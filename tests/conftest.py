@@ -31,9 +31,9 @@ def text_for_llvm() -> Iterator[None]:
     optimized = machine._optimized
     place = Path(tempfile.gettempdir()) / f"bindrune-{os.getpid()}.ll"
 
-    def kept(text: str, target: Any) -> Any:
+    def kept(text: str, *how: Any) -> Any:
         place.write_text(text)
-        found = optimized(text, target)
+        found = optimized(text, *how)
         place.unlink()
         return found
 

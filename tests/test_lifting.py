@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+import importlib
+import inspect
 import math
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +15,7 @@ import pytest
 from numpy import full, ones, sin, zeros
 
 import bindrune as br
+from bindrune.lift.syntax import source_of
 
 SCALE = 2.0
 WEIGHTS = np.array([1.0, 2.0, 3.0])
@@ -362,3 +367,25 @@ def test_methods_decorated_with_a_transformation():
             return self.k * x * x
 
     assert Quadratic(3.0).slope(2.0) == 12.0
+
+
+def test_source_is_found_without_a_look_at_every_module(monkeypatch):
+    # Which takes longer than staging where many are loaded.
+    scale = 2.0
+
+    def f(x):
+        return x * scale if x > 0 else -x
+
+    monkeypatch.setattr(inspect, "getabsfile", None)
+    found = source_of(f.__code__)
+    assert isinstance(found, ast.FunctionDef)
+    assert (found.name, found.lineno) == ("f", f.__code__.co_firstlineno)
+
+
+def test_source_of_a_module_in_an_archive(tmp_path, monkeypatch):
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("archived_module.py", "def f(x):\n    return x if x > 0 else -x\n")
+    monkeypatch.syspath_prepend(str(archive))
+    found = source_of(importlib.import_module("archived_module").f.__code__)
+    assert isinstance(found, ast.FunctionDef)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -493,3 +494,30 @@ def test_arrays_that_are_dead_leave_their_place() -> None:
 
     compiled = agree(trace(program, [vector(5000)]), [np.arange(5000.0)])
     assert compiled.working_memory < 4 * 5000 * 8
+
+
+# ------------------------------------------------------------------------------------------------------------ asides
+
+
+def test_loops_that_take_next_to_no_time_are_set_aside() -> None:
+    def program(v: list[Any]) -> list[Any]:
+        x, a = v
+        return [np.cumsum(np.exp(x[:7]), axis=0), np.sum(np.exp(x), axis=1), np.max(np.tanh(a @ a), axis=0)]
+
+    x, a = np.sin(np.arange(120.0)).reshape(12, 10), np.cos(np.arange(160000.0)).reshape(400, 400)
+    *_, asides = agree(trace(program, [type_of(x), type_of(a)]), [x, a], 64).loops.partition("aside:")
+    assert "exp(" in asides
+    assert re.search(r"\n {4}for [^:]*:\n {8}for [^:]*:\n {12}[^\n]*tanh", asides)
+    few = a[:12, :12].copy()
+    assert "aside" not in agree(trace(program, [type_of(x), type_of(few)]), [x, few], 64).loops
+
+
+def test_loops_of_unknown_length_are_not_set_aside() -> None:
+    def program(v: list[Any]) -> list[Any]:
+        n, x, a = v
+        return [np.sum(np.sqrt(x[:n])), a @ a]
+
+    x, a = np.arange(50.0), np.cos(np.arange(90000.0)).reshape(300, 300)
+    graph = trace(program, [INTEGER, type_of(x), type_of(a)])
+    for n in (0, 1, 50):
+        assert "aside" not in agree(graph, [n, x, a], 64).loops

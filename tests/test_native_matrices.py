@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -152,3 +154,22 @@ def test_a_loop_of_small_systems() -> None:
     assert not compiled.callbacks
     with pytest.raises(np.linalg.LinAlgError, match="Singular matrix"):
         compiled.run([np.ones((3, 3)), np.arange(3.0)])
+
+
+ALONE = """
+import sys
+import numpy as np
+import bindrune as br
+
+x = np.eye(40, dtype=np.float32)
+assert np.array_equal(br.jit(lambda x: x @ x, backend="native")(x), x)
+print("scipy.linalg" in sys.modules)
+import scipy.linalg.cython_blas, scipy.linalg.cython_lapack
+print("dgemm" in scipy.linalg.cython_blas.__pyx_capi__)
+print(scipy.linalg.cython_lapack is sys.modules["scipy.linalg.cython_lapack"])
+"""
+
+
+def test_libraries_are_loaded_without_the_package_around_them() -> None:
+    found = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=300, check=False)
+    assert found.stdout.split() == ["False", "True", "True"], found.stderr

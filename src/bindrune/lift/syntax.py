@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import linecache
+import os
 import sys
 import textwrap
 import types
@@ -57,10 +59,24 @@ _parsed = Turns()(ast.parse)
 """`ast.parse`, by one thread at a time: CPython 3.11 counts in one place how deep all of them are."""
 
 
+def _lines(code: types.CodeType) -> tuple[list[str], int]:
+    """The lines of source behind a code object, and the number of the first.
+
+    Raises:
+        OSError: there are none.
+    """
+    if not (os.path.exists(code.co_filename) or code.co_filename in linecache.cache):
+        return inspect.getsourcelines(code)
+    # For a code object `inspect` would look at every module there is for the one whose file it is from.  The lines of
+    # a file that is there do not depend on that, and for a function of no module it does not look.
+    cells = tuple(types.CellType() for _ in code.co_freevars)
+    return inspect.getsourcelines(types.FunctionType(code, {}, closure=cells))
+
+
 def source_of(code: types.CodeType) -> ast.FunctionDef | ast.Lambda | None:
     """The syntax of the function that was compiled to this code; None where it cannot be told."""
     try:
-        lines, first = inspect.getsourcelines(code)
+        lines, first = _lines(code)
         tree = _parsed(textwrap.dedent("".join(lines)))
     except (OSError, TypeError, SyntaxError, IndentationError):
         return _lambda_in_part(code)
@@ -77,7 +93,7 @@ def _lambda_in_part(code: types.CodeType) -> ast.Lambda | None:
     if code.co_name != "<lambda>":
         return None
     try:
-        lines, first = inspect.getsourcelines(code)
+        lines, first = _lines(code)
     except (OSError, TypeError):
         return None
     text = "".join(lines)

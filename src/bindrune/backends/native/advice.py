@@ -1,10 +1,27 @@
-"""What LLVM is told of loops: which to write out, and which to leave as they are."""
+"""What LLVM is told of a loop: to write it out, to leave it as it is, how to make vectors of it."""
 
 from __future__ import annotations
 
-from .loops import For, Statement
+from collections.abc import Container
 
-__all__ = ["STEP_BY_STEP", "advice"]
+from .loops import Accumulate, For, Statement
+
+__all__ = ["STEP_BY_STEP", "advised", "does_several", "metadata"]
+
+STEP_BY_STEP = "vectorize.enable"
+"""The loop is to stay as it is."""
+
+_WRITTEN_OUT = "unroll.full"
+_WRITTEN_OUT_IN_VECTORS = "vectorize.followup_vectorized"
+_ONE_AT_A_TIME = "interleave.count"
+"""No more than one vector at a time is computed."""
+
+_WITH = {
+    STEP_BY_STEP: ", i1 false",
+    _ONE_AT_A_TIME: ", i32 1",
+    _WRITTEN_OUT_IN_VECTORS: ', !{!"llvm.loop.unroll.enable"}',
+}
+"""What belongs to some of the things that are said of loops."""
 
 _SHORT, _LARGEST = 8, 256
 """Loops of fewer steps are written out, unless that makes more statements."""
@@ -12,30 +29,47 @@ _SHORT, _LARGEST = 8, 256
 _FEW = 128
 """Loops of no more steps are written out when they are vectorised, if there is little in them."""
 
-STEP_BY_STEP = "vectorize.enable"
-"""What LLVM is told of a loop that is to stay as it is."""
+_LONG = 1 << 15
+"""Loops of so many steps wait for memory: several vectors at a time do not make them faster."""
 
 
-def advice(s: For) -> str:
-    """What LLVM should do with a loop: write out short ones, and of the others vectorise the inner ones only."""
-    if _is_short(s):
-        return "unroll.full"
-    if any(isinstance(loop, For) and not _is_short(loop) for loop in s.body):
+def metadata(kind: str) -> str:
+    """What is said of a loop, as LLVM's text."""
+    return f'!{{!"llvm.loop.{kind}"{_WITH.get(kind, "")}}}'
+
+
+def does_several(s: For) -> bool:
+    """Whether LLVM may do several steps of a loop at once."""
+    return not s.ordered and (s.extent.known is None or s.extent.known >= _SHORT)
+
+
+def advised(s: For, vectors: Container[For]) -> str:
+    """What LLVM should do with a loop: write out short ones, and of the others vectorise the inner ones only.
+
+    Args:
+        s: the loop.
+        vectors: the loops whose steps are lanes of vectors already.
+    """
+    if _is_short(s, vectors):
+        return _WRITTEN_OUT
+    if any(isinstance(loop, For) and not _is_short(loop, vectors) for loop in s.body):
         return STEP_BY_STEP
     steps = s.extent.known
     if steps is not None and _SHORT < steps < 2 * _SHORT:
         return STEP_BY_STEP  # no whole number of vectors, and vectors that are masked would wait for memory
-    few = steps is not None and steps <= _FEW and not s.ordered
-    return "vectorize.followup_vectorized" if few and len(s.body) <= _SHORT else ""
+    if steps is not None and steps <= _FEW and not s.ordered and len(s.body) <= _SHORT:
+        return _WRITTEN_OUT_IN_VECTORS
+    sums = any(isinstance(inner, Accumulate) and inner.buffer.dtype.kind == "f" for inner in s.body)
+    return _ONE_AT_A_TIME if steps is not None and steps >= _LONG and not sums else ""
 
 
-def _is_short(s: For) -> bool:
-    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s) <= _LARGEST
+def _is_short(s: For, vectors: Container[For]) -> bool:
+    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s, vectors) <= _LARGEST
 
 
-def _written_out(s: Statement) -> int:
-    """How many statements one is whose loops are written out."""
+def _written_out(s: Statement, vectors: Container[For]) -> int:
+    """How many statements one is whose loops are written out, but for those whose steps are lanes of vectors."""
     steps = 1
-    if isinstance(s, For):
+    if isinstance(s, For) and s not in vectors:
         steps = _LARGEST + 1 if s.extent.known is None else s.extent.known
-    return steps * (1 + sum(_written_out(inner) for block in s.blocks for inner in block))
+    return steps * (1 + sum(_written_out(inner, vectors) for block in s.blocks for inner in block))

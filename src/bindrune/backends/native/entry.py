@@ -125,7 +125,7 @@ _ONE_ARGUMENT = 0x8
 @functools.cache
 def _entry() -> tuple[_Definition, Code]:
     _address_symbols()
-    code = compile_text(_text())
+    code = compile_text(_text(), level=0)
     return _Definition(b"enter", code.address("enter"), _ONE_ARGUMENT, None), code
 
 

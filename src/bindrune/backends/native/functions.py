@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .advice import advice
+from .advice import STEP_BY_STEP, advised, does_several
 from .calls import call_host, call_library, call_routine
 from .formats import constant, memory_type, numeric, of_parts, register_type
 from .instructions import cast, instruct, pair, parts
+from .lanes import lanes_of
 from .loops import (
     Accumulate,
     Affine,
     Allocate,
     Apply,
+    Aside,
     Buffer,
     Check,
     Const,
@@ -102,6 +104,10 @@ class Function:
         sums: affine expressions that have been computed on the way to where we are.
         group: what is said of loads and stores in a loop whose steps are seen to be independent.
         shares: whether its loops may be shared by threads.
+        plain: whether LLVM is to leave them as they are.
+        around: the loop around.
+        spread: whether LLVM may do several steps of a loop around at once.
+        vectors: the loops whose steps are lanes of vectors.
         cuts: whether statements may be cut out of it to functions of their own.
         frame: the bytes of what those are given.
         stacked: the bytes of the temporary arrays that lie on the stack.
@@ -122,8 +128,12 @@ class Function:
         self.sums: dict[Affine, str] = {}
         self.packing = 0
         self.group = ""
+        self.around: For | None = None
+        self.spread = False
+        self.vectors: set[For] = set()
         self.stacked = 0
         self.shares = not module.bounded
+        self.plain = False
         self.cuts = True
         self.frame = 0
 
@@ -480,28 +490,41 @@ class Function:
         if self.shares and not s.ordered and self.module.sharing.possible(s):
             self.module.sharing.share(self, s)
             return
+        lanes = None if self.spread else lanes_of(self, s, self.around)
+        if lanes is not None:
+            self.vectors.add(s)
+            lanes.write()
+            return
         self.count(s, "0", self.sum(s.extent))
 
     def count(self, s: For, start: str, stop: str) -> None:
         """A loop whose counter goes over a range."""
         stem = self.w.fresh("loop")
         before, counter = self.label, f"%{s.variable.name}.{stem}"
-        self.w.do(f"br label %{stem}")
+        known = not (start.startswith("%") or stop.startswith("%"))
+        if known and int(start) >= int(stop):
+            return
+        if known:
+            self.w.do(f"br label %{stem}")
+        else:
+            some = self.w.value(f"icmp slt i64 {start}, {stop}")
+            self.w.do(f"br i1 {some}, label %{stem}, label %{stem}.done")
         self.begin(stem)
         self.w.do(f"{counter} = phi i64 [ {start}, %{before} ], [ {counter}.next, %{stem}.again ]")
         self.names[s.variable] = counter
-        more = self.w.value(f"icmp slt i64 {counter}, {stop}")
-        self.w.do(f"br i1 {more}, label %{stem}.body, label %{stem}.done")
-        self.begin(f"{stem}.body")
-        around, group = (self.group, self.cuts), self.module.group() if is_independent(s) else ""
-        self.group = group and f", !llvm.access.group {group}"
+        outside = self.group, self.around, self.spread, self.cuts
+        group = self.module.group() if is_independent(s) else ""
+        self.group, self.around = group and f", !llvm.access.group {group}", s
+        self.spread |= does_several(s)
         self.cuts &= s.ordered
         self.block(s.body)
-        self.group, self.cuts = around
+        self.group, self.around, self.spread, self.cuts = outside
         self.w.do(f"br label %{stem}.again")
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
-        self.w.do(f"br label %{stem}{self.module.advice(advice(s), group)}")
+        more = self.w.value(f"icmp ne i64 {counter}.next, {stop}")
+        advice = self.module.advice(STEP_BY_STEP if self.plain else advised(s, self.vectors), group)
+        self.w.do(f"br i1 {more}, label %{stem}, label %{stem}.done{advice}")
         self.begin(f"{stem}.done")
 
     def repeat(self, s: While) -> None:
@@ -540,7 +563,11 @@ class Function:
         self.begin(f"{stem}.holds")
 
     def cell(self, kind: str, x: str) -> str:
-        """A number in memory, to be handed over by its address."""
+        """A number in memory, to be handed over by its address and only read there."""
+        if not x.startswith("%"):
+            name = f"@known.{kind}.{x}"
+            self.w.declarations[name] = f"{name} = private unnamed_addr constant {kind} {x}, align 16"
+            return name
         name = f"%cell{self.w.fresh()}"
         self.entry.append(f"  {name} = alloca {kind}, align 16")
         self.w.do(f"store {kind} {x}, ptr {name}")
@@ -556,6 +583,12 @@ class Function:
         for storage in self.module.outputs:
             if storage.position == position:
                 self.pointers[storage] = address
+
+    def aside(self, s: Aside) -> None:
+        around = self.shares, self.plain
+        self.shares, self.plain = False, True
+        self.block(s.body)
+        self.shares, self.plain = around
 
     def host(self, s: HostCall) -> None:
         call_host(self, s)
@@ -581,6 +614,7 @@ _WRITERS: dict[type[Statement], Callable[[Function, Any], None]] = {
     For: Function.loop,
     While: Function.repeat,
     If: Function.choose,
+    Aside: Function.aside,
     Check: Function.check,
     HostCall: Function.host,
     LibraryCall: Function.library,

@@ -15,6 +15,7 @@ from .loops import (
     Accumulate,
     Affine,
     Apply,
+    Aside,
     Buffer,
     For,
     Let,
@@ -59,7 +60,7 @@ def _jammed(block: list[Statement], scopes: dict[Storage, set[int]]) -> list[Sta
         if isinstance(s, For) and _is_worth_it(s, scopes):
             found += _together(s, scopes)
         else:
-            for inner in s.blocks:
+            for inner in () if isinstance(s, Aside) else s.blocks:
                 inner[:] = _jammed(inner, scopes)
             found.append(s)
     return found

@@ -10,6 +10,7 @@ import itertools
 import os
 
 from . import complexes, mathematics  # noqa: F401  (they enter what they write)
+from .advice import metadata
 from .cutting import Cutting
 from .functions import CONTEXT_TAPE, Function
 from .instructions import Writer
@@ -69,10 +70,6 @@ keep:
 """
 
 
-_WITH = {"vectorize.enable": ", i1 false", "vectorize.followup_vectorized": ', !{!"llvm.loop.unroll.enable"}'}
-"""What belongs to some of the things that are said of loops."""
-
-
 class Module:
     """The text of a program, as it is written.
 
@@ -116,7 +113,7 @@ class Module:
         """What is said of a loop, and that the loads and stores of a group are independent of other steps'."""
         said = []
         if kind:
-            said.append(self._described(f'!{{!"llvm.loop.{kind}"{_WITH.get(kind, "")}}}'))
+            said.append(self._described(metadata(kind)))
         if group:
             said.append(self._described(f'!{{!"llvm.loop.parallel_accesses", {group}}}'))
         if not said:

@@ -28,6 +28,7 @@ __all__ = [
     "Affine",
     "Allocate",
     "Apply",
+    "Aside",
     "Buffer",
     "Check",
     "Const",
@@ -476,6 +477,23 @@ class If(Statement):
         if self.otherwise:
             yield "else:"
             yield from _indented(self.otherwise)
+
+
+class Aside(Statement):
+    """Loops that take next to no part of the program's time."""
+
+    __slots__ = ("body",)
+
+    def __init__(self, body: list[Statement]) -> None:
+        self.body = body
+
+    @property
+    def blocks(self) -> tuple[list[Statement], ...]:
+        return (self.body,)
+
+    def lines(self) -> Iterator[str]:
+        yield "aside:"
+        yield from _indented(self.body)
 
 
 class Check(Statement):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.machinery
+import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -36,6 +39,9 @@ MATRICES = "bindrune.matrices."
 
 alone = Turns()
 """Decorates what is in LLVM."""
+
+_LEVEL = 2
+"""How much trouble is taken over instructions and registers."""
 
 
 @alone
@@ -94,17 +100,32 @@ def vector_variants(symbol: str, arguments: int, itemsize: int) -> list[tuple[in
 @functools.cache
 def define_libraries() -> None:
     """Let machine code call the libraries for matrices that SciPy has."""
-    from scipy.linalg import cython_blas, cython_lapack
-
     name = ctypes.pythonapi.PyCapsule_GetName
     name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    for library, routines in ((cython_blas, ("gemm", "trsm")), (cython_lapack, ("gesv", "getrf", "potrf"))):
+    for library, routines in (("cython_blas", ("gemm", "trsm")), ("cython_lapack", ("gesv", "getrf", "potrf"))):
+        found = _part_of_scipy("scipy.linalg", library)
         for routine in routines:
             for function in (f"{letter}{routine}" for letter in ("sdcz" if routine == "gemm" else "sd")):
-                capsule = library.__pyx_capi__[function]
+                capsule = found.__pyx_capi__[function]
                 define_symbol(f"{MATRICES}{function}", get(capsule, name(capsule)))
+
+
+def _part_of_scipy(package: str, name: str) -> Any:
+    """An extension module of SciPy's, without the package around it, which takes long to import."""
+    import scipy
+
+    whole = f"{package}.{name}"
+    folders = [os.path.join(path, *package.split(".")[1:]) for path in scipy.__path__]
+    spec = importlib.machinery.PathFinder.find_spec(whole, folders)
+    if package in sys.modules or spec is None or spec.loader is None:
+        return importlib.import_module(whole)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    # It enters itself there.  Who imports it with its package is to find it as an attribute of that, too.
+    sys.modules.pop(whole, None)
+    return found
 
 
 @alone
@@ -163,14 +184,19 @@ class Code:
 
 
 @alone
-def compile_text(text: str) -> Code:
-    """Compile LLVM's text, or take what an earlier process made of it."""
+def compile_text(text: str, level: int = _LEVEL) -> Code:
+    """Compile LLVM's text, or take what an earlier process made of it.
+
+    Args:
+        text: a module.
+        level: how much trouble is taken; little at 0, for what does not run long enough to make up for it.
+    """
     binding = _binding()
-    machine = _machine(**_IN_PROCESS)
-    key = key_of([text, *_circumstances()])
+    machine = _machine(level, **_IN_PROCESS)
+    key = key_of([text, str(level), *_circumstances()])
     code = load(key)
     if code is None:
-        code = machine.emit_object(_optimized(text, machine))
+        code = machine.emit_object(_optimized(text, machine, level))
         store(key, code)
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
     engine.add_object_file(binding.ObjectFileRef.from_data(code))
@@ -240,7 +266,6 @@ _IN_PROCESS: dict[str, Any] = {"reloc": "default", "codemodel": "jitdefault", "j
 _IN_FILES: dict[str, Any] = {"reloc": "pic", "codemodel": "small", "jit": False}
 """Code that a linker puts beside what it calls."""
 
-_LEVEL = 2
 _TRANSFORMED = {
     "speed_level": 1,
     "loop_vectorization": True,
@@ -252,23 +277,23 @@ _TRANSFORMED = {
 
 Much of what their higher levels do has been done on loops already, or comes to nothing; and loops are written out where
 the text says so.  Scalar operations that stand side by side are not made vectors: LLVM 22 then puts some loads in front
-of the stores that they depend on, and a quarter of the time was the most it saved.
+of the stores that they depend on.  Where short loops let them stand so, `lanes` has written vectors already.
 """
 
 
-def _machine(**where: Any) -> Any:
+def _machine(level: int = _LEVEL, **where: Any) -> Any:
     """Generates code for this CPU."""
     binding = _binding()
     return binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=_LEVEL, **where
+        cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=level, **where
     )
 
 
-def _optimized(text: str, machine: Any) -> Any:
-    """A module with the text, after LLVM's passes."""
-    binding = _binding()
-    module = binding.parse_assembly(text)
-    _optimize(module, machine)
+def _optimized(text: str, machine: Any, level: int = _LEVEL) -> Any:
+    """A module with the text, after LLVM's passes if it is worth them."""
+    module = _binding().parse_assembly(text)
+    if level:
+        _optimize(module, machine)
     return module
 
 
@@ -297,5 +322,5 @@ def _circumstances() -> tuple[str, ...]:
         f"bindrune {package.__version__}, llvmlite {llvmlite.__version__}, LLVM {binding.llvm_version_info}",
         f"NumPy {np.__version__}, {sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')} {sys.version}",
         f"{binding.get_default_triple()} {binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}",
-        f"{_LEVEL} {_TRANSFORMED} {_IN_PROCESS}",
+        f"{_TRANSFORMED} {_IN_PROCESS}",
     )

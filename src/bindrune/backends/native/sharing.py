@@ -14,16 +14,13 @@ from .advice import STEP_BY_STEP
 from .formats import constant, register_type
 from .functions import REORDERED, Function
 from .inner import SLOT, Inner, place_in
-from .instructions import LIBRARY, instruct
+from .instructions import instruct
 from .loops import (
     Accumulate,
     Allocate,
-    Apply,
     Check,
-    Expression,
     For,
     HostCall,
-    If,
     Invoke,
     LibraryCall,
     Reserve,
@@ -33,8 +30,9 @@ from .loops import (
 )
 from .memory import in_register
 from .neutral import neutral
-from .rewriting import accesses, expressions
-from .threads import MOST, PARALLEL, PARTS
+from .rewriting import accesses
+from .threads import EVEN, MANY, MOST, PARALLEL, PARTS
+from .work import work
 
 if TYPE_CHECKING:
     from .llvm import Module
@@ -62,8 +60,7 @@ class Sharing:
 
     def possible(self, loop: For) -> bool:
         """Whether a loop is worth being shared, and can be."""
-        work = _work(loop.body)
-        if loop.extent.known is not None and loop.extent.known * work < _WORTH:
+        if loop.extent.known is not None and work([loop]) < _WORTH:
             return False
         private = 0
         for s in _all(loop.body):
@@ -100,7 +97,7 @@ class Sharing:
             f.w.declarations.setdefault(symbol, f"declare {signature.format(symbol)}")
         self.module.threaded = True
         count = f.sum(loop.extent)
-        parts = f.w.value(f"call i64 @{PARTS}(i64 {count}, i64 {_work(loop.body)})")
+        parts = f.w.value(f"call i64 @{PARTS}(i64 {count}, i64 {work(loop.body)})")
         f.w.do(f"call void @{PARALLEL}(ptr @{name}, ptr {frame}, i64 {count}, i64 {parts})")
         for storage, combine in part.totals.items():
             _combine(f, storage, combine, place_in(f, frame, part.place(storage)), parts)
@@ -126,7 +123,12 @@ class _Part(Inner):
 
     def part(self, name: str) -> str:
         """The function."""
-        self.count(self.whole, "%from", "%to")
+        stop, steps = "%to", self.whole.extent.known
+        if steps is not None and steps >= MANY and steps % EVEN == 0:
+            # So are those of each part, and LLVM need not think of any that are left over.
+            even = self.w.value(f"and i64 {self.w.value('sub i64 %to, %from')}, {-EVEN}")
+            stop = self.w.value(f"add nsw i64 %from, {even}")
+        self.count(self.whole, "%from", stop)
         offset = self.w.value(f"mul i64 %thread, {SLOT}")
         for storage in self.totals:
             kind = register_type(storage.dtype)
@@ -212,35 +214,8 @@ def _combine(f: Function, storage: Storage, combine: str, totals: str, parts: st
     f.begin(f"{stem}.done")
 
 
-# ------------------------------------------------------------------------------------------------------------- work
-
-_DEAR = {"power": 40, "float_power": 40, "divide": 4, "sqrt": 4, "remainder": 20, "floor_divide": 20, "fmod": 20}
-_CALLED = 8
-"""What a function of the library costs for an element, where it is vectorised."""
-
-
 def _all(block: Iterable[Statement]) -> Iterator[Statement]:
     for s in block:
         yield s
         for inner in s.blocks:
             yield from _all(inner)
-
-
-def _work(block: Iterable[Statement]) -> int:
-    """About how many cycles statements take."""
-    total = 0
-    for s in block:
-        if isinstance(s, For):
-            total += _work(s.body) * (_UNKNOWN if s.extent.known is None else s.extent.known)
-        elif isinstance(s, If):
-            total += max(_work(s.then), _work(s.otherwise))
-        else:
-            total += 1 + sum(map(_cost, expressions(s)))
-    return total
-
-
-def _cost(x: Expression) -> int:
-    if not isinstance(x, Apply):
-        return 0
-    mine = _DEAR.get(x.name, _CALLED if x.name in LIBRARY else 0)
-    return mine + sum(map(_cost, x.arguments))

@@ -16,10 +16,13 @@ from typing import Any
 
 from .machine import Code, alone, compile_text, define_symbol
 
-__all__ = ["MOST", "PARALLEL", "PARTS", "define_threads", "set_threads", "threads"]
+__all__ = ["EVEN", "MANY", "MOST", "PARALLEL", "PARTS", "define_threads", "set_threads", "threads"]
 
 MOST = 64
 """The most threads there can be."""
+
+MANY, EVEN = 1024, 16
+"""The parts of a loop of so many steps begin at multiples of another number."""
 
 PARALLEL, PARTS = "bindrune.parallel", "bindrune.parts"
 """The symbols of what runs the parts of a loop, and of what says how many there should be."""
@@ -35,7 +38,7 @@ _PATIENCE = 4000
 @alone
 @functools.cache
 def _pool() -> Code:
-    return compile_text(_TEXT)
+    return compile_text(_TEXT, level=0)
 
 
 @alone
@@ -131,8 +134,8 @@ define i64 @parts(i64 %count, i64 %cost) {{
 define internal i64 @border(i64 %count, i64 %part, i64 %parts) {{
   %product = mul i64 %count, %part
   %found = udiv i64 %product, %parts
-  %even = and i64 %found, -16
-  %many = icmp uge i64 %count, 1024
+  %even = and i64 %found, {-EVEN}
+  %many = icmp uge i64 %count, {MANY}
   %last = icmp eq i64 %part, %parts
   %round = select i1 %many, i64 %even, i64 %found
   %border = select i1 %last, i64 %count, i64 %round
