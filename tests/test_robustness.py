@@ -155,6 +155,22 @@ def test_an_interpreter_that_ends_while_threads_are_busy(work: str, tmp_path: Pa
     assert run(f"{BEGIN}\n{textwrap.dedent(code)}", tmp_path) == "True\nTrue\n"
 
 
+def test_functions_that_are_garbage_when_the_interpreter_ends(tmp_path: Path) -> None:
+    # What is freed is filled with a pattern: whoever still reads it follows an address that is none.
+    code = """
+    class Node:
+        pass
+
+    functions = [br.jit(lambda x, k=k: k * x + 1) for k in range(5)]
+    print(sum(float(f(np.ones(8))[0] + f(np.ones(8))[1]) for f in functions))
+    node = Node()
+    node.self, node.functions = node, functions
+    functions.append(node)
+    """
+    said = run(f"{BEGIN}\n{textwrap.dedent(code)}", tmp_path, PYTHONMALLOC="malloc", MALLOC_PERTURB_="66")
+    assert said == "30.0\n"
+
+
 # --------------------------------------------------------------------------------------------------------- very many
 
 

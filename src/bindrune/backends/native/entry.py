@@ -103,8 +103,9 @@ def bound_entry(executable: object, table: np.ndarray[Any, Any]) -> Any:
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype = ctypes.py_object
     make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    definition, _ = _entry()
-    return make(ctypes.addressof(definition), (executable, table), None)
+    definition, name, _ = _entry()
+    # CPython reads the definition for as long as there is a function, to which what it is bound to belongs.
+    return make(definition.ctypes.data, (executable, table, definition, name), None)
 
 
 def workspace_of(table: np.ndarray[Any, Any]) -> int:
@@ -123,10 +124,13 @@ _ONE_ARGUMENT = 0x8
 
 @alone
 @functools.cache
-def _entry() -> tuple[_Definition, Code]:
+def _entry() -> tuple[np.ndarray[Any, Any], bytes, Code]:
     _address_symbols()
     code = compile_text(_text(), level=0)
-    return _Definition(b"enter", code.address("enter"), _ONE_ARGUMENT, None), code
+    name = b"enter"
+    # In memory that the garbage collector, which clears ctypes' before the functions, knows nothing of.
+    definition = bytes(_Definition(name, code.address("enter"), _ONE_ARGUMENT, None))
+    return np.frombuffer(definition, np.uint8), name, code
 
 
 # ---------------------------------------------------------------------------------------------- what it is linked with
