@@ -68,7 +68,6 @@ class Executable:
     Attributes:
         graph: what it was compiled from.
         callbacks: the operations it leaves to the host, each with the user's line.
-        loops: the loop program's text.
         enter: from a tuple of arguments to the list of outputs, or None where they are not just as compiled for; None
             itself where some arguments or results are never handed over so.
     """
@@ -76,7 +75,6 @@ class Executable:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.callbacks: list[str] = []
-        self.loops = ""
         self.enter: Callable[[tuple[Any, ...]], list[Any] | None] | None = None
         self._code: Code | None = None
         self._types = [v.type for v in graph.inputs]
@@ -90,7 +88,6 @@ class Executable:
         except UnlowerableError as reason:
             self.callbacks.append(f"the whole program: {reason}")
             return
-        self.loops = str(self._program)
         self.callbacks += [f"{entry.op.name}: {entry.line}" for entry in self._program.calls]
         self._constants = [array for _, array in self._program.constants]
         module = Module(self._program)
@@ -137,6 +134,11 @@ class Executable:
         if work:
             tapes.append(ctypes.c_int64.from_address(work + 8 * (CONTEXT_TAPE + 1)).value)
         return self._arena + sum(tapes)
+
+    @property
+    def loops(self) -> str:
+        """The loop program's text."""
+        return str(self._program) if self._code else ""
 
     @property
     def llvm(self) -> str:

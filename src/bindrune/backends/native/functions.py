@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .advice import STEP_BY_STEP, advised
+from .asides import Aside
 from .calls import call_host, call_library, call_routine
 from .instructions import cast, constant, instruct, memory_type, register_type
 from .loops import (
@@ -19,7 +20,6 @@ from .loops import (
     Affine,
     Allocate,
     Apply,
-    Aside,
     Buffer,
     Check,
     Const,

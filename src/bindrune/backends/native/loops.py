@@ -28,7 +28,6 @@ __all__ = [
     "Affine",
     "Allocate",
     "Apply",
-    "Aside",
     "Buffer",
     "Check",
     "Const",
@@ -130,6 +129,8 @@ class Affine(Expression):
             return self + other.offset
         if not self.terms:
             return other + self.offset
+        if self.terms[-1][0].number < other.terms[0][0].number:
+            return Affine(self.terms + other.terms, self.offset + other.offset)
         sums = dict(self.terms)
         for variable, factor in other.terms:
             sums[variable] = sums.get(variable, 0) + factor
@@ -189,7 +190,20 @@ def differ(i: Affine, j: Affine) -> bool:
     """Whether two indices are known never to be equal, from what their variables are counted up to."""
     if i.terms == j.terms:
         return i.offset != j.offset
-    return nonnegative(i - j - 1) or nonnegative(j - i - 1)
+    # Mostly all lengths are known, and numbers decide.
+    factors = dict(i.terms)
+    for variable, factor in j.terms:
+        factors[variable] = factors.get(variable, 0) - factor
+    least = most = i.offset - j.offset
+    for variable, factor in factors.items():
+        if variable.below is None or variable.below.terms:
+            return nonnegative(i - j - 1) or nonnegative(j - i - 1)
+        reach = factor * (variable.below.offset - 1)
+        if reach < 0:
+            least += reach
+        else:
+            most += reach
+    return least > 0 or most < 0
 
 
 def largest(x: Affine) -> int | None:
@@ -464,23 +478,6 @@ class If(Statement):
         if self.otherwise:
             yield "else:"
             yield from _indented(self.otherwise)
-
-
-class Aside(Statement):
-    """Loops that take next to no part of the program's time."""
-
-    __slots__ = ("body",)
-
-    def __init__(self, body: list[Statement]) -> None:
-        self.body = body
-
-    @property
-    def blocks(self) -> tuple[list[Statement], ...]:
-        return (self.body,)
-
-    def lines(self) -> Iterator[str]:
-        yield "aside:"
-        yield from _indented(self.body)
 
 
 class Check(Statement):

@@ -10,7 +10,6 @@ from .loops import (
     Affine,
     Allocate,
     Apply,
-    Aside,
     Buffer,
     Check,
     Const,
@@ -102,8 +101,6 @@ class Rewriter:
             return While(s.going, self.block(s.body))
         if isinstance(s, If):
             return If(self.expression(s.condition), self.block(s.then), self.block(s.otherwise))
-        if isinstance(s, Aside):
-            return Aside(self.block(s.body))
         if isinstance(s, Check):
             return Check(self.expression(s.condition), s.reason, tuple(map(self.expression, s.values)))
         if isinstance(s, Reserve):
