@@ -29,7 +29,7 @@ from .llvm import Module
 from .loops import For, HostCall, Invoke, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
-from .machine import MATRICES, Code, compile_text, define_libraries, define_symbol
+from .machine import Code, compile_text, define_libraries, define_symbol
 from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
 from .threads import define_threads
 
@@ -97,8 +97,7 @@ class Executable:
             define_threads()
         if module.recursive:
             define_depth()
-        if MATRICES in text:
-            define_libraries()
+        define_libraries(text)
         self._code = compile_text(text)
         run = self._code.address("run")
         self._function = _PROTOTYPE(run)
