@@ -93,6 +93,10 @@ def root(a: float) -> tuple[float, int]:
     return x, steps
 
 
+def powers(x: float, n: int) -> float:
+    return 1.0 if n == 0 else x + np.sin(powers(x, n - 1)) * powers(x, n // 2 if n > 3 else 0)
+
+
 PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "elements": (lambda x, y: (x + y, np.sin(x) * np.exp(y), x > y), (X, X[::-1].copy())),
     "library": (lambda x: np.power(np.abs(x), 1.3) + np.arctan2(x, 2) + np.hypot(x, 3) + np.cbrt(x), (X,)),
@@ -101,6 +105,8 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "products": (lambda a, b: (a @ b, a @ b[:, 0], b.T @ a.T), (M, M.T.copy())),
     "writes": (smoothed, (X,)),
     "while": (root, (7.0,)),
+    "recursion": (powers, (0.3, 9)),
+    "a derivative of a recursion": (br.grad(powers), (0.3, 9)),
     "a derivative": (br.grad(smoothed), (X,)),
     "a derivative of products": (br.grad(lambda w, x: np.sum(np.tanh(x @ w) ** 2)), (M.T.copy(), M)),
     "a Hessian": (br.hessian(lambda x: np.sum(np.sin(x) * x[::-1])), (X[:6],)),

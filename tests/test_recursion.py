@@ -310,6 +310,7 @@ def test_gradients_are_those_of_plain_python(f, arguments):
         compiled = br.jit(derivative, backend="native")
         np.testing.assert_allclose(compiled(x, *rest), derivative(x, *rest), rtol=1e-10, err_msg=derivative.__name__)
         assert not compiled.stats().eager
+        assert not compiled.stats().guards
         assert not any(made.callbacks for made in executables(compiled))
     np.testing.assert_allclose(br.grad(br.jit(f))(x, *rest), gradient(x, *rest), rtol=1e-10)
     lanes = np.stack([x, 1.01 * x, 0.99 * x])
@@ -404,3 +405,104 @@ def test_functions_that_call_each_other_are_one_graph(f):
     for compiled in (staged, derived):
         assert compiled.stats().stagings == 1
         assert compiled.stats().guards == 0
+
+
+# ------------------------------------------------------------------------------------------------ what is captured
+
+
+def remembered(x, n):
+    """A recursion that writes down what it has found."""
+    found, known = np.zeros(50), np.zeros(50, bool)
+
+    def value(n):
+        if n < 2:
+            return x * n
+        if known[n]:
+            return found[n]
+        v = np.sin(value(n - 1)) + value(n - 2)
+        found[n] = v
+        known[n] = True
+        return v
+
+    return value(n)
+
+
+def arranged(w):
+    """The sum over all permutations, by a search that marks what it has used."""
+    n = len(w)
+    used, total = np.zeros(n), np.zeros(1)
+
+    def place(k, s):
+        if k == n:
+            total[0] += np.exp(-s)
+        else:
+            for i in range(n):
+                if used[i] == 0:
+                    used[i] = 1
+                    place(k + 1, s + w[k, i])
+                    used[i] = 0
+
+    place(0, 0.0)
+    return total[0]
+
+
+def backwards(x, n):
+    """A recursion that writes through a view of what the function is given."""
+    tail = x[1:]
+
+    def go(n):
+        if n > 0:
+            tail[n] = tail[n] * np.sin(tail[n - 1])
+            go(n - 1)
+
+    go(n)
+    return np.sum(x)
+
+
+@pytest.mark.parametrize(
+    ("f", "arguments"),
+    [(remembered, (0.3, 20)), (arranged, (np.random.default_rng(2).normal(size=(4, 4)),)), (backwards, (V, 6))],
+    ids=lambda v: getattr(v, "__name__", None),
+)
+def test_what_a_recursion_captures_may_be_written(f, arguments):
+    def given():
+        return (np.copy(arguments[0]) if np.ndim(arguments[0]) else arguments[0], *arguments[1:])
+
+    for function in (f, lambda x, *rest: br.grad(f)(np.copy(x) if np.ndim(x) else x, *rest)):
+        compiled, ours, theirs = br.jit(function), given(), given()
+        np.testing.assert_allclose(compiled(*ours), function(*theirs), rtol=1e-11)
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        assert not compiled.stats().eager
+        assert not compiled.stats().guards
+
+
+def entangled(a, b, n):
+    if n == 0:
+        return 0.0
+    b[n] = b[n] + a[n - 1]
+    return a[n] + entangled(a, b, n - 1)
+
+
+def test_one_array_under_two_names_stays_one():
+    def twice(x, n):
+        x = x.copy()
+        return entangled(x, x, n)
+
+    def beside(x, n):
+        x = x.copy()
+        return entangled(x[1:], x[:-1], n)
+
+    def inside(x, n):
+        x = x.copy()
+
+        def go(a, n):
+            if n == 0:
+                return 0.0
+            x[n] += a[n - 1]
+            return a[n] + go(a, n - 1)
+
+        return go(x, n)
+
+    for f in (twice, beside, inside):
+        np.testing.assert_allclose(br.jit(f)(V, 5), f(V, 5))
+        np.testing.assert_allclose(br.jit(br.grad(f))(V, 5), br.grad(f)(V, 5))

@@ -130,3 +130,52 @@ def test_a_way_back_that_is_another_program() -> None:
     compiled = br.jit(recurrence, backend="native")
     np.testing.assert_allclose(br.grad(compiled)(X), br.grad(recurrence)(X), rtol=1e-10)
     np.testing.assert_allclose(br.grad(compiled)(2 * X), br.grad(recurrence)(2 * X), rtol=1e-10)
+
+
+def with_parameters(p: Any) -> Any:
+    s = 0.1
+    for i in range(40):
+        s = np.sin(p[0] * s) + p[1 + i % 3] * p[4]
+    return s
+
+
+def at_a_place_of_the_outer_loop(p: Any) -> Any:
+    s = 0.0
+    for i in range(5):
+        for j in range(i):
+            s = s + np.sin(p[i + j] * p[i])
+    return s
+
+
+def while_it_goes(p: Any) -> Any:
+    s = p[1]
+    while s < 30.0:
+        s = s * (1.0 + p[0]) + p[2]
+    return s
+
+
+def never(p: Any) -> Any:
+    n = int(p[0] * 0.1)
+    s = p[1]
+    for _ in range(n):
+        s = s * p[100]
+    return s
+
+
+@pytest.mark.parametrize("f", [with_parameters, at_a_place_of_the_outer_loop, while_it_goes, never])
+def test_what_all_steps_add_to_one_element(f: Program) -> None:
+    compiled = br.jit(br.grad(f), backend="native")
+    np.testing.assert_allclose(compiled(X), br.grad(f)(X), rtol=1e-10, atol=1e-14)
+
+
+def test_steps_do_not_wait_for_the_sum_of_the_last_one() -> None:
+    loops = br.jit(br.grad(with_parameters), backend="native").lower(X).loops
+    inside = [line for line in loops.splitlines() if line.startswith(" " * 8) and "o0[0]" in line]
+    assert not inside
+
+
+def test_an_element_beyond_an_array_that_no_step_reads() -> None:
+    compiled = br.jit(br.grad(never), backend="native")
+    compiled(X)
+    with pytest.raises(IndexError):
+        compiled(np.array([30.0, 1.0]))

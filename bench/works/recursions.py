@@ -114,6 +114,5 @@ WORKS = [
         small=(500,),
         argnums=(0,),
         ratio=5.0,
-        exponent=1.2,
     ),
 ]

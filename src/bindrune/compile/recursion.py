@@ -7,7 +7,8 @@ return without calling; then the body is tried again until the types of its resu
 
 A derivative of the graph has calls of the derivative inside: it is under way while it is made (`_under_way`).
 
-Refused: a recursion that changes what it captures.
+Arrays that a recursion captures are arguments, and those among them that it writes results as well.  Refused: a
+recursion that changes anything else that it captures.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from ..transforms.programs import (
     record_results,
 )
 from ..transforms.reverse import Into, Reverse, guarding
+from .carries import Carry, leaves_of
 from .control import Region, call, runnable, settled_tangent
+from .places import Content, Place
 from .split import Split, go_back, lasting_among, split
 from .stacks import EMPTY, put_all, to_lanes
 from .staging import Staging, trace, type_of_cell
@@ -121,6 +124,7 @@ class _Call:
         types: theirs.
         results: the structure of what it returns, the types, and which arguments it writes; None at first.
         captured: the arrays it reads beside its arguments.
+        changed: those that it writes; what becomes of them it gives last.
     """
 
     def __init__(self, itself: Itself | None = None, is_traced: Callable[[Any], bool] = bool) -> None:
@@ -129,6 +133,7 @@ class _Call:
         self.types: list[Type] = []
         self.results: tuple[Any, list[Type], list[int]] | None = None
         self.captured: list[Array] = []
+        self.changed: list[Array] = []
 
     def again(self, leaves: Sequence[Any]) -> Any:
         """A call inside: of arguments that bring its types to what they have in common with these."""
@@ -142,14 +147,14 @@ class _Call:
         return self.perform(recur, given, {"graph": self.itself, "types": self.results[1]})
 
     def perform(self, op: Any, given: Sequence[Any], params: dict[str, Any]) -> Any:
-        """The result of a call with these arguments, some of which it writes."""
+        """The result of a call with these arguments, some of which it writes, as it does some of what it captures."""
         assert self.results is not None
         structure, types, written = self.results
         settled = [settle(v, t) for v, t in zip(given, self.types, strict=True)]
-        found = perform(op, (*settled, *self.captured), params)
-        count = len(types) - len(written)
-        for i, content in zip(written, found[count:], strict=True):
-            given[i].assign(content)
+        found = perform(op, (*settled, *self.changed, *self.captured), params)
+        count = len(types) - len(written) - len(self.changed)
+        for array, content in zip([*(given[i] for i in written), *self.changed], found[count:], strict=True):
+            array.assign(content)
         return trees.unflatten(structure, list(found[:count]))
 
 
@@ -229,7 +234,7 @@ class Recursions:
 
     def _try(self, body: Any, leaves: Sequence[Any], structure: Any, under_way: _Call) -> Graph | None:
         """Stage the body; the graph, if results and captured arrays were what they were taken to be."""
-        world = World((), [body])
+        world = World((), [body, *(v for v in leaves if not under_way.is_traced(v))])
         given: list[Any] = []
         sources: dict[Value, Array] = {}
 
@@ -241,13 +246,19 @@ class Recursions:
             arguments, keywords = trees.unflatten(structure, filled)
             return body(*arguments, **keywords)
 
-        trial = self._attempt(world, run, {}, set(), set(), under_way.types)
-        if trial.changes:
-            raise Unstageable("a recursion changes what it captures", "Pass it as an argument and return it")
+        carried: dict[Place, Carry] = {}
+        for place in map(Content, under_way.changed):
+            now, structure_of_one = leaves_of(place.get(), place)
+            carried[place] = Carry(structure_of_one, [*map(type_of_cell, now)])
+        trial = self._attempt(world, run, carried, set(), set(), under_way.types)
+        for place in trial.changes:
+            if not isinstance(place, Content):
+                raise Unstageable(f"a recursion changes {place.text}", "Pass it as an argument and return it")
+        changed = [place.array for place in trial.changes if isinstance(place, Content)]
         stage: Staging = trial.stage
         found, result_structure = trees.flatten(trial.result)
         written = [i for i, cell in enumerate(given) if cell._version]
-        outputs = [stage.take(v) for v in (*found, *(given[i] for i in written))]
+        outputs = [stage.take(v) for v in (*found, *(given[i] for i in written), *trial.changes.values())]
         types = [v.type for v in outputs]
         if under_way.results is not None and len(under_way.results[1]) == len(types):
             types = [joined_type(a, b, "the result") for a, b in zip(under_way.results[1], types, strict=True)]
@@ -256,14 +267,32 @@ class Recursions:
         stage.end()
         results = (result_structure, types, written)
         try:
-            captured = [sources[v] for v in graph.inputs[len(under_way.types) :]]
+            captured = [sources[v] for v in graph.inputs[len(under_way.types) + len(carried) :]]
         except KeyError:
             raise Unstageable(
                 "a recursion reads an array in a way that cannot be followed", "Pass the array as an argument"
             ) from None
-        same = under_way.results == results and [*map(id, captured)] == [*map(id, under_way.captured)]
-        under_way.results, under_way.captured = results, captured
+        captured = [a for a in captured if not any(a is other for other in changed)]
+        _refuse_shared([v for v in leaves if under_way.is_traced(v)], written, captured, changed)
+        same = under_way.results == results and _are(under_way.captured, captured) and _are(under_way.changed, changed)
+        under_way.results, under_way.captured, under_way.changed = results, captured, changed
         return graph if same else None
+
+
+def _are(some: Sequence[Array], others: Sequence[Array]) -> bool:
+    return [*map(id, some)] == [*map(id, others)]
+
+
+def _refuse_shared(
+    given: Sequence[Any], written: Sequence[int], captured: Sequence[Array], changed: Sequence[Array]
+) -> None:
+    """Refuse a write to memory that a recursion knows by two names."""
+    arguments = [id(v.root) if isinstance(v, Array) else 0 for v in given]
+    others = [id(a.root) for a in (*captured, *changed)]
+    known = [*(n for n in arguments if n), *others]
+    touched = [*(arguments[i] for i in written), *(id(a.root) for a in changed)]
+    if any(known.count(n) > 1 for n in touched):
+        raise Unstageable("a recursion writes an array that it knows by another name, too", "Give it the array once")
 
 
 def _is_cell(leaf: Any) -> bool:

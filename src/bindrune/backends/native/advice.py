@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from .loops import Accumulate, For, Statement
 
-__all__ = ["STEP_BY_STEP", "advised", "metadata"]
+__all__ = ["STEP_BY_STEP", "advised", "does_several", "metadata"]
 
 STEP_BY_STEP = "vectorize.enable"
 """The loop is to stay as it is."""
@@ -36,11 +38,21 @@ def metadata(kind: str) -> str:
     return f'!{{!"llvm.loop.{kind}"{_WITH.get(kind, "")}}}'
 
 
-def advised(s: For) -> str:
-    """What LLVM should do with a loop: write out short ones, and of the others vectorise the inner ones only."""
-    if _is_short(s):
+def does_several(s: For) -> bool:
+    """Whether LLVM may do several steps of a loop at once."""
+    return not s.ordered and (s.extent.known is None or s.extent.known >= _SHORT)
+
+
+def advised(s: For, vectors: Container[For]) -> str:
+    """What LLVM should do with a loop: write out short ones, and of the others vectorise the inner ones only.
+
+    Args:
+        s: the loop.
+        vectors: the loops whose steps are lanes of vectors already.
+    """
+    if _is_short(s, vectors):
         return _WRITTEN_OUT
-    if any(isinstance(loop, For) and not _is_short(loop) for loop in s.body):
+    if any(isinstance(loop, For) and not _is_short(loop, vectors) for loop in s.body):
         return STEP_BY_STEP
     steps = s.extent.known
     if steps is not None and _SHORT < steps < 2 * _SHORT:
@@ -51,13 +63,13 @@ def advised(s: For) -> str:
     return _ONE_AT_A_TIME if steps is not None and steps >= _LONG and not sums else ""
 
 
-def _is_short(s: For) -> bool:
-    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s) <= _LARGEST
+def _is_short(s: For, vectors: Container[For]) -> bool:
+    return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s, vectors) <= _LARGEST
 
 
-def _written_out(s: Statement) -> int:
-    """How many statements one is whose loops are written out."""
+def _written_out(s: Statement, vectors: Container[For]) -> int:
+    """How many statements one is whose loops are written out, but for those whose steps are lanes of vectors."""
     steps = 1
-    if isinstance(s, For):
+    if isinstance(s, For) and s not in vectors:
         steps = _LARGEST + 1 if s.extent.known is None else s.extent.known
-    return steps * (1 + sum(_written_out(inner) for block in s.blocks for inner in block))
+    return steps * (1 + sum(_written_out(inner, vectors) for block in s.blocks for inner in block))

@@ -23,8 +23,8 @@ class Aside(Statement):
 
     __slots__ = ("body",)
 
-    def __init__(self, loop: For) -> None:
-        self.body: list[Statement] = [loop]
+    def __init__(self, body: list[Statement]) -> None:
+        self.body = body
 
     @property
     def blocks(self) -> tuple[list[Statement], ...]:
@@ -44,7 +44,7 @@ def set_aside(program: Program) -> None:
         left -= cost
         if left < 0:
             break
-        program.body[i] = Aside(s)
+        program.body[i] = Aside([s])
 
 
 def _is_known(s: Statement) -> bool:

@@ -21,9 +21,9 @@ from ...graph.dims import substitute, values_in
 from ...graph.graph import PYTHON, STACK_TYPE, Graph, Literal, Type, Value
 from ...graph.interpreter import interpret_apart
 from .calls import HOST
+from .context import CONTEXT_TAPE, CONTEXT_VALUES, DEEP, FULL, OUTSIDE
 from .depth import define_depth
 from .entry import CONTEXT_WORDS, bound_entry, is_plain, table_of, workspace_of
-from .functions import CONTEXT_TAPE, CONTEXT_VALUES, DEEP, FULL, OUTSIDE
 from .integers import LIMIT
 from .llvm import Module
 from .loops import For, HostCall, Invoke, LibraryCall, Program, Statement, While

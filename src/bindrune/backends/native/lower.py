@@ -138,6 +138,8 @@ class Lowering:
         """Expressions that were checked not to be negative."""
         self.definitions: dict[Variable, Expression] = {}
         """What variables were given as their value."""
+        self.rearranged: Callable[[Graph], Graph]
+        """A graph in the form in which graphs are lowered."""
         self.routines: dict[Any, Any] = {}
         """What is known of the program's routines, by what they are made from."""
         self._constants: dict[int, View] = {}

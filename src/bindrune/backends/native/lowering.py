@@ -11,6 +11,7 @@ from . import (  # noqa: F401  (they enter their rules)
     composed,
     control,
     decompositions,
+    fourier,
     indexing,
     products,
     recursion,
@@ -32,23 +33,32 @@ from .regrouping import regrouped
 from .residuals import residuals_in_arrays
 from .simplification import simplify
 from .splitting import split
-from .totals import gather_terms, merge_totals
+from .swapping import swap
+from .totals import add_after_loops, gather_terms, merge_totals
 
 __all__ = ["lower"]
 
 
 def lower(graph: Graph, libraries: bool = True) -> Program:
     """The loop program of a graph; it calls libraries for what they do better, if there are any."""
-    graph = residuals_in_arrays(graph)
-    graph = regrouped(deferred(graph) if libraries else graph)
+    graph = _rearranged(graph, libraries)
     program = Program(graph.name)
     lowering = Lowering(program, libraries)
+    lowering.rearranged = functools.partial(_rearranged, libraries=libraries)
     lowering.known_stack = stacks.stack_of
     lowering.stack_at = functools.partial(stacks.Top, owned=False)
     lowering.place_of = operator.attrgetter("place")
     lowering.zeros = stacks.may_be_spent(graph)
     lowering.run(graph)
     for part in (program, *program.routines):
-        for arrange in (fuse, merge_totals, pack, set_aside, jam, gather_terms, simplify, split):
+        for arrange in (
+            fuse, merge_totals, pack, set_aside, jam, gather_terms, add_after_loops, swap, simplify, split,
+        ):  # fmt: skip
             arrange(part)
     return program
+
+
+def _rearranged(graph: Graph, libraries: bool) -> Graph:
+    """A graph in a form that makes better loops."""
+    graph = residuals_in_arrays(graph)
+    return regrouped(deferred(graph) if libraries else graph)

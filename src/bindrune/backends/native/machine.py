@@ -104,7 +104,7 @@ _LIBRARIES = {"cython_blas": ("gemm", "trsm"), "cython_lapack": ("gesv", "getrf"
 def define_libraries(text: str) -> None:
     """Let machine code call the libraries for matrices that SciPy has, if its text does."""
     for library, routines in _LIBRARIES.items():
-        if any(f"@{MATRICES}{letter}{routine}(" in text for routine in routines for letter in "sd"):
+        if any(f"@{MATRICES}{letter}{routine}(" in text for routine in routines for letter in "sdcz"):
             _define_library(library)
 
 
@@ -116,7 +116,7 @@ def _define_library(library: str) -> None:
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     found = _part_of_scipy("scipy.linalg", library)
     for routine in _LIBRARIES[library]:
-        for function in (f"s{routine}", f"d{routine}"):
+        for function in (f"{letter}{routine}" for letter in ("sdcz" if routine == "gemm" else "sd")):
             capsule = found.__pyx_capi__[function]
             define_symbol(f"{MATRICES}{function}", get(capsule, name(capsule)))
 
@@ -286,7 +286,7 @@ _TRANSFORMED = {
 
 Much of what their higher levels do has been done on loops already, or comes to nothing; and loops are written out where
 the text says so.  Scalar operations that stand side by side are not made vectors: LLVM 22 then puts some loads in front
-of the stores that they depend on, and a quarter of the time was the most it saved.
+of the stores that they depend on.  Where short loops let them stand so, `lanes` has written vectors already.
 """
 
 

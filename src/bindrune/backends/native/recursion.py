@@ -15,10 +15,8 @@ from ...core.stack import STACK
 from ...graph.graph import Graph, Node, Value
 from ...graph.passes.optimize import optimize
 from .control import Carry, is_own, settle
-from .deferring import deferred
 from .loops import INTEGER, Buffer, Expression, Invoke, Load, Program, Storage, affine
 from .lower import Location, Lowering, convert, rule
-from .regrouping import regrouped
 from .stacks import Top, pushes
 from .views import View, whole
 
@@ -102,13 +100,12 @@ def _routine(low: Lowering, itself: Any) -> _Routine:
     found: _Routine | None = low.routines.get(itself)
     if found is not None:
         return found
-    graph = optimize(itself.finished())
-    graph = regrouped(deferred(graph) if low.libraries else graph)
+    graph = low.rearranged(optimize(itself.finished()))
     taped = (pushes(graph), any(v.dtype == STACK for v in graph.outputs))
     made = low.routines[itself] = _Routine(low.program.routine(), graph, _lent(graph), taped)
     inner = Lowering(made.program, low.libraries)
     inner.known_stack, inner.stack_at, inner.place_of = low.known_stack, low.stack_at, low.place_of
-    inner.zeros, inner.routines = low.zeros, low.routines
+    inner.zeros, inner.routines, inner.rearranged = low.zeros, low.routines, low.rearranged
     inner.take(graph, taped[0], made.lent.values())
     carries = []
     for i in made.lent.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .asides import Aside
 from .loops import (
     Accumulate,
     Affine,
@@ -101,6 +102,8 @@ class Rewriter:
             return While(s.going, self.block(s.body))
         if isinstance(s, If):
             return If(self.expression(s.condition), self.block(s.then), self.block(s.otherwise))
+        if isinstance(s, Aside):
+            return Aside(self.block(s.body))
         if isinstance(s, Check):
             return Check(self.expression(s.condition), s.reason, tuple(map(self.expression, s.values)))
         if isinstance(s, Reserve):

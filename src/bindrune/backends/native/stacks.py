@@ -65,9 +65,9 @@ def stack_of(x: Any) -> Top:
 def may_be_spent(graph: Graph) -> bool:
     """Whether a program may pop from a stack on which nothing is left, which gives zeros."""
     return any(
-        any(isinstance(v, Literal) and v.content is ZEROS for node in part.nodes for v in node.operands)
-        or any(isinstance(v, Literal) and v.dtype == STACK for v in part.outputs)
+        isinstance(v, Literal) and v.content is ZEROS
         for part in reached(graph)
+        for v in (*(v for node in part.nodes for v in node.operands), *part.outputs)
     )
 
 

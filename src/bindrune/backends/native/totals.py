@@ -6,6 +6,10 @@ into one: half the memory or registers, and half as many sums across the lanes o
 
 Where a step of a loop adds several terms to one element of an array, the terms are added to each other first: LLVM
 would load the element once, but store it after each term.
+
+Where all steps of a loop add to the same element of an array to which they only add, the terms of all steps are added
+to each other in a register, and to the element after the loop: a step would wait until the last one's sum is stored.
+The way back of a loop that reads a parameter in each step is such a loop.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from .elements import BOOL
 from .loops import (
     Accumulate,
     Affine,
@@ -22,19 +27,22 @@ from .loops import (
     Const,
     Expression,
     For,
+    If,
     Let,
     Load,
     Program,
     Statement,
     Storage,
     Store,
+    Swap,
     Variable,
+    While,
     affine,
     differ,
 )
 from .rewriting import Rewriter, accesses, expressions, variables, views
 
-__all__ = ["gather_terms", "merge_totals"]
+__all__ = ["add_after_loops", "gather_terms", "merge_totals"]
 
 
 def merge_totals(program: Program) -> None:
@@ -289,3 +297,98 @@ def _gather_at(body: list[Statement], places: list[int]) -> None:
     for term in (*terms[1:], final.value):
         total = Apply("add", (total, term), total.dtype)
     body[last] = Accumulate(final.name, final.buffer, final.index, total)
+
+
+# ------------------------------------------------------------------------------------------------- terms of all steps
+
+
+class _Term(NamedTuple):
+    """What a statement adds to an element."""
+
+    buffer: Buffer
+    place: tuple[Affine, ...]
+    value: Expression
+
+
+def _term(s: Statement) -> _Term | None:
+    """What a statement adds to an element of an array, if that is all that it does."""
+    if isinstance(s, Accumulate) and s.name == "add":
+        return _Term(s.buffer, s.index, s.value)
+    if isinstance(s, Store) and isinstance(s.value, Apply) and s.value.name == "add":
+        for old, value in (s.value.arguments, s.value.arguments[::-1]):
+            if isinstance(old, Load) and old.buffer.storage is s.buffer.storage and old.index == s.index:
+                return _Term(s.buffer, s.index, value) if old.buffer.shape == s.buffer.shape else None
+    return None
+
+
+def add_after_loops(program: Program) -> None:
+    """Let loops add once to elements to which all their steps add."""
+    program.body = _added_after(program.body)
+
+
+def _added_after(block: list[Statement]) -> list[Statement]:
+    found: list[Statement] = []
+    for s in block:
+        for inner in s.blocks:
+            inner[:] = _added_after(inner)
+        if isinstance(s, While) or (isinstance(s, For) and s.ordered):
+            found += _with_sums(s)
+        else:
+            found.append(s)
+    return found
+
+
+def _with_sums(loop: For | While) -> list[Statement]:
+    """A loop, and after it what its steps have added to elements."""
+    changing: set[Variable] = set()
+    only_added: dict[Storage, bool] = {}
+    _look_through([loop], changing, only_added)
+    before: list[Statement] = []
+    after: list[Statement] = []
+    cells: dict[tuple[Storage, tuple[Affine, ...], tuple[Affine, ...]], Buffer] = {}
+    for i, s in enumerate(loop.body):
+        term = _term(s)
+        if term is None or not only_added[term.buffer.storage] or not term.place:
+            continue
+        if any(v in changing for n in (*term.place, *term.buffer.shape) for v, _ in n.terms):
+            continue
+        key = (term.buffer.storage, term.place, term.buffer.shape)
+        cell = cells.get(key)
+        if cell is None:
+            dtype = term.buffer.dtype
+            cell = cells[key] = Buffer(Storage(dtype, (), "temporary"), ())
+            before.append(Store(cell, (), Const(dtype.type(0), dtype)))
+            total = Apply("add", (Load(term.buffer, term.place), Load(cell, ())), dtype)
+            after.append(Store(term.buffer, term.place, total))
+        loop.body[i] = Accumulate("add", cell, (), term.value)
+    if not after:
+        return [loop]
+    if isinstance(loop, While):
+        ran = Variable(loop.going.dtype, "ran")
+        return [*before, Let(ran, Load(loop.going, ())), loop, If(ran, after, [])]
+    if loop.extent.known is not None and loop.extent.known > 0:
+        return [*before, loop, *after]
+    # Where it has no step, the element need not exist.
+    return [*before, loop, If(Apply("less", (affine(0), loop.extent), BOOL), after, [])]
+
+
+def _look_through(block: list[Statement], changing: set[Variable], only_added: dict[Storage, bool]) -> None:
+    """Find what changes in a loop, and whether arrays are only added to, and that in floating point."""
+    for s in block:
+        if isinstance(s, (For, Let)):
+            changing.add(s.variable)
+        term = _term(s)
+        used = [buffer.storage for buffer, _, _ in accesses(s)] + [view.storage for view in views(s)]
+        if isinstance(s, Swap):
+            used += [s.first, s.second]
+        elif isinstance(s, Allocate):
+            used.append(s.storage)
+        if term is not None:
+            storage = term.buffer.storage
+            alone = used.count(storage) == (1 if isinstance(s, Accumulate) else 2)
+            simple = alone and storage.start is None and storage.dtype.kind == "f"
+            only_added[storage] = only_added.get(storage, True) and simple
+            used = [other for other in used if other is not storage]
+        only_added.update(dict.fromkeys(used, False))
+        for inner in s.blocks:
+            _look_through(inner, changing, only_added)
