@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .advice import STEP_BY_STEP, advised, does_several
+from .asides import Aside
 from .calls import call_host, call_library, call_routine
+from .context import CONTEXT_DEEPEST, CONTEXT_TAPE, CONTEXT_VALUES, FULL, OUTSIDE, STACK_BOUNDS
 from .formats import constant, memory_type, numeric, of_parts, register_type
 from .instructions import cast, instruct, pair, parts
 from .lanes import lanes_of
@@ -21,7 +23,6 @@ from .loops import (
     Affine,
     Allocate,
     Apply,
-    Aside,
     Buffer,
     Check,
     Const,
@@ -48,38 +49,7 @@ from .splitting import is_independent
 if TYPE_CHECKING:
     from .llvm import Module
 
-__all__ = [
-    "CONTEXT_DEEPEST",
-    "CONTEXT_TAPE",
-    "CONTEXT_VALUES",
-    "DEEP",
-    "FULL",
-    "OUTSIDE",
-    "REORDERED",
-    "STACK_BOUNDS",
-    "Function",
-]
-
-CONTEXT_TAPE = 2
-"""Where in the context the address of the tape lies, and behind it the bytes it has room for."""
-
-OUTSIDE = -(1 << 32)
-"""The status of a program that would have left its buffers."""
-
-FULL = -(1 << 33) - 1
-"""The status of a program for which there is not enough memory; for C its lower half is, which says the same there."""
-
-DEEP = -(1 << 34) - 3
-"""The status of a program whose routines call each other deeper than the stack of its thread allows."""
-
-CONTEXT_DEEPEST = 4
-"""Where in the context the address stands below which no routine is begun, and that where its stack ends above."""
-
-STACK_BOUNDS = "bindrune.stack"
-"""The symbol of the function that puts both there."""
-
-CONTEXT_VALUES = 6
-"""Where in the context the values begin that the host is told."""
+__all__ = ["REORDERED", "Function"]
 
 REORDERED = {"add": "fadd", "multiply": "fmul"}
 """The accumulations whose order may be changed, and their instructions."""
@@ -565,7 +535,7 @@ class Function:
     def cell(self, kind: str, x: str) -> str:
         """A number in memory, to be handed over by its address and only read there."""
         if not x.startswith("%"):
-            name = f"@known.{kind}.{x}"
+            name = f'@"known.{kind}.{x}"'
             self.w.declarations[name] = f"{name} = private unnamed_addr constant {kind} {x}, align 16"
             return name
         name = f"%cell{self.w.fresh()}"
