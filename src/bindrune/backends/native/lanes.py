@@ -144,7 +144,7 @@ class Lanes:
         return isinstance(x, (Const, Variable))
 
     def _is_own(self, storage: Storage) -> bool:
-        return in_register(storage) and self._f.module.memory.private(storage, self._whole)
+        return in_register(storage) and self._f.memory.private(storage, self._whole)
 
     def _step(self, buffer: Buffer, index: tuple[Affine, ...]) -> int | None:
         """How many elements further the next step's element lies, if that is none or one."""
@@ -266,4 +266,4 @@ class Lanes:
             f.stay_within(buffer, index)
             f.stay_within(buffer, tuple(map(last.affine, index)))
         place = f.address(buffer, index)
-        return place, f", align {self._dtype.itemsize}{f.module.memory.overlap(buffer.storage)}"
+        return place, f", align {self._dtype.itemsize}{f.memory.overlap(buffer.storage)}"
