@@ -115,6 +115,46 @@ def test_what_no_integer_stands_for() -> None:
     assert compiled(np.array([1e300, 1.0])) == 1e300
 
 
-def test_a_count_that_differs_between_lanes_is_named() -> None:
+def test_a_length_that_differs_between_lanes_is_named() -> None:
     with pytest.raises(br.TracedConditionError, match="differs between the lanes"):
-        br.vmap(counted)(ROWS)
+        br.vmap(of_lengths)(ROWS)
+
+
+def broken_off(x: Any) -> Any:
+    out, i = np.zeros(12), 0
+    for i in range(1, int(x[0] * 2)):
+        if x[i % 5] > 3:
+            continue
+        out[i] = x[1] * out[i - 1] + i
+        if out[i] > 40:
+            break
+    return out.sum() + i
+
+
+def nested_counts(x: Any) -> Any:
+    s = 1.0
+    for i in range(int(x[0])):
+        for j in range(int(x[1]), -1, -1):
+            s = s * 0.9 + x[i] * j
+    for k, i in enumerate(range(int(x[2]))):
+        s += k * x[i]
+    return s
+
+
+def returned(x: Any) -> Any:
+    s = 0.0
+    for i in range(int(x[0] * 2)):
+        s += x[i % 5]
+        if s > 4:
+            return s * 100
+    return -s
+
+
+@pytest.mark.parametrize("program", [counted, broken_off, nested_counts, returned])
+def test_loops_as_long_as_each_lane_says(program: Program) -> None:
+    rows = ROWS + 0.5
+    values, slopes = [program(x) for x in rows], [br.grad(program)(x) for x in rows]
+    np.testing.assert_allclose(br.vmap(program)(rows), values)
+    np.testing.assert_allclose(br.vmap(br.grad(program))(rows), slopes)
+    np.testing.assert_allclose(br.jit(br.vmap(program))(rows), values)
+    np.testing.assert_allclose(br.jit(br.vmap(br.grad(program)))(rows), slopes)

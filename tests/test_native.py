@@ -419,6 +419,50 @@ def test_what_a_step_makes_changes_places_with_what_the_loop_carries() -> None:
     assert "swap" in compiled.loops
 
 
+def cross(u: Any) -> Any:
+    u = u.copy()
+    u[1:-1, 1:-1] = 0.5 * u[1:-1, 1:-1] + 0.2 * (u[:-2, 1:-1] + u[1:-1, 2:]) - 0.1 * u[2:, :-2]
+    return u
+
+
+def corner(u: Any) -> Any:
+    u = u.copy()
+    u[2:, :-3] = 0.5 * u[:-2, 3:] + u[1:-1, 1:-2]
+    return u
+
+
+def line(u: Any) -> Any:
+    u = u.copy()
+    u[..., :-2] = 0.5 * u[..., 2:] - u[..., 1:-1]
+    return u
+
+
+def box(u: Any) -> Any:
+    u = u.copy()
+    u[1:-1, :, 2:] = 0.5 * u[2:, :, 1:-1] - u[:-2, :, :-2]
+    return u
+
+
+@pytest.mark.parametrize(("step", "shape"), [(cross, (40, 30)), (corner, (41, 33)), (line, (600,)), (box, (30, 6, 40))])
+def test_what_a_step_makes_of_an_interior_changes_places_with_the_whole(step: Any, shape: tuple[int, ...]) -> None:
+    x = np.sin(np.arange(float(np.prod(shape)))).reshape(shape)
+    graph = looped(lambda v: [step(v[1])], [type_of(x)], 1)
+    for count in (0, 1, 2, 5):
+        compiled = agree(graph, [count, x])
+    assert "swap" in compiled.loops
+    agree(looped(lambda v: [step(step(v[1]))], [type_of(x)], 1), [3, x])
+
+
+def test_a_step_that_makes_little_of_what_the_loop_carries() -> None:
+    def step(v: list[Any]) -> list[Any]:
+        u = v[1].copy()
+        u[20:-1, 1:] = u[19:-2, 1:] - u[20:-1, :-1]
+        return [u]
+
+    x = np.sin(np.arange(3000.0)).reshape(60, 50)
+    assert "swap" not in agree(looped(step, [type_of(x)], 1), [3, x]).loops
+
+
 def test_carries_that_change_places_and_are_large() -> None:
     def step(v: list[Any]) -> list[Any]:
         _, a, b = v

@@ -224,12 +224,116 @@ def test_thousands_of_operations_on_arrays() -> None:
     agrees(made(straight(150, "np.sum(y)")), np.linspace(0.5, 1, 40))
 
 
+SIZE = int(os.environ.get("BINDRUNE_OPERATIONS", "600"))
+"""How many operations very large programs have here: 10,000 take a minute."""
+
+KINDS = [
+    "y = y * 0.99 + 0.{k} / (z + {k}.5)",
+    "z = np.sum(y * {k}.5) / {k}e3 + 0.5 * z",
+    "y = 0.5 * y[::-1] - np.sin(y)",
+    "w = 0.01 * (m @ y) + 0.9 * w",
+    "y = np.where(y > 0.1 * z, y, -y)",
+    "m = 0.9 * m + 1e-3 * np.outer(w, y)",
+    "y = y.copy(); y[1:] = 0.5 * y[:-1] + z",
+    "w = np.maximum(w, y) / np.max(np.abs(w) + 1)",
+    "y = np.cumsum(y) / 20",
+    "z = 0.5 * z + y[n + {k} % 3]",
+    "y[n] += np.sum(w[: n + {k} % 5])",
+    "w = np.sort(w) if z > 0.01 * {k} else w - 0.1",
+]
+
+
+def mixture(size: int, indent: str = "    ") -> str:
+    return "".join(f"{indent}{KINDS[k % len(KINDS)].format(k=k % 97 + 1)}\n" for k in range(size))
+
+
+def mixed(size: int) -> Callable[..., Any]:
+    """A program of operations of many kinds, of which each needs others before it."""
+    head = "def f(m, x, n):\n    y, z, w = x.copy(), 0.1, np.zeros(20)\n"
+    return made(f"{head}{mixture(size // 3)}    return np.sum(y) + z + np.sum(w) + np.sum(m)")
+
+
+def functions(f: Callable[..., Any], *arguments: Any) -> list[str]:
+    """The functions of machine code that a program becomes."""
+    return br.jit(f, backend="native").lower(*arguments).llvm.split("\ndefine ")[1:]
+
+
+def test_hundreds_of_operations_of_many_kinds() -> None:
+    x = np.linspace(0.1, 0.8, 20)
+    f, some = mixed(SIZE), mixed(SIZE // 5)
+    agrees(f, np.eye(20), x, 2, gradient=False)
+    agrees(some, np.eye(20), x, 2)
+    cut = functions(f, np.eye(20), x, 2)
+    assert len(cut) > SIZE // 200
+    assert max(code.count("\n") for code in cut) < 15_000  # which is what takes more than in proportion
+
+
+def test_hundreds_of_small_products() -> None:
+    steps = "".join(f"    x = a @ x * {1 + k / 1e5}\n" for k in range(SIZE // 5))
+    f = made(f"def f(a, x):\n{steps}    return np.sum(x)")
+    agrees(f, 0.9 * np.eye(5) + 0.01, np.linspace(0, 1, 25).reshape(5, 5), gradient=False)
+
+
+def test_hundreds_of_separate_sums() -> None:
+    sums = ", ".join(f"np.sum(np.sin(x * {k}.5)) * np.max(x - {k})" for k in range(SIZE // 10))
+    compiled = br.jit(f := made(f"def f(x):\n    return np.array([{sums}])"), backend="native")
+    np.testing.assert_allclose(compiled(X), f(X), rtol=1e-9)
+
+
+def test_large_bodies_of_loops_and_branches() -> None:
+    lines = [
+        "def f(m, x, n):",
+        "    y, z, w = x.copy(), 0.1, np.zeros(20)",
+        "    for i in range(n):",
+        "        if z > -1000.0 - i:",
+        *mixture(SIZE // 20, "            ").splitlines(),
+        "        else:",
+        "            y = y + i",
+        "    return np.sum(y) + z + np.sum(w)",
+    ]
+    agrees(made("\n".join(lines)), np.eye(20), np.linspace(0.1, 0.8, 20), 3)
+
+
+def test_an_index_out_of_bounds_in_the_midst_of_a_large_program() -> None:
+    f = br.jit(mixed(SIZE // 3), backend="native")
+    np.testing.assert_allclose(f(np.eye(20), np.ones(20), 18), mixed(SIZE // 3)(np.eye(20), np.ones(20), 18))
+    with pytest.raises(IndexError, match="index 20 is out of bounds"):
+        f(np.eye(20), np.ones(20), 19)
+
+
+def fallen(x: Any, n: int) -> Any:
+    """A recursion that gives numbers and writes, and that each half of a step needs."""
+    if n == 0:
+        return np.sum(x) * 0.1
+    y = fallen(np.sin(x) * 0.9, n - 1)
+    x = x.copy()
+    for i in range(1, len(x)):
+        x[i] = x[i - 1] * y + x[i]
+    total = y
+    while total < 2:
+        total = total + 0.3 + np.max(x) ** 2
+    return total * np.cos(y) + x[n % 3]
+
+
+def test_groups_of_a_few_statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bindrune.backends.native import cutting
+
+    monkeypatch.setattr(cutting, "_MOST", 12)
+    monkeypatch.setattr(cutting, "_LEAST", 2)
+    agrees(fallen, np.array([0.3, 0.1, 0.7, 0.2]), 5)
+    agrees(mixed(60), np.eye(20), np.linspace(0.1, 0.8, 20), 2)
+    with pytest.raises(IndexError, match="index 20 is out of bounds"):
+        br.jit(mixed(60), backend="native")(np.eye(20), np.ones(20), 19)
+
+
 def test_arrays_too_many_for_the_stack() -> None:
     steps = "".join(f"    y = y - np.sum(y) / {k + 200.5}\n" for k in range(90))
     f = made(f"def f(x):\n    y = x\n{steps}    return y")
     x = np.linspace(0, 1, 120)
     code = br.jit(f, backend="native").lower(x).llvm
-    assert sum(int(line.split("[")[1].split(" x i8]")[0]) for line in code.splitlines() if "alloca [" in line) < 70_000
+    for function in code.split("\ndefine "):
+        rooms = [line for line in function.splitlines() if "alloca [" in line]
+        assert sum(int(line.split("[")[1].split(" x i8]")[0]) for line in rooms) < 70_000
     agrees(f, x, gradient=False)
 
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import builtins
 import functools
+import itertools
 import operator
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -27,7 +29,7 @@ from ..core.array import Array, concrete, peek
 from ..core.errors import TracedConditionError, user_line
 from ..ops.scalars import as_python
 from ..ops.views import is_concrete, masked, masks
-from .iteration import items_of, iterating
+from .iteration import Items, items_of, iterating
 from .stager import NOTHING, Variables, current, is_hidden
 from .texts import printing, text
 
@@ -174,13 +176,20 @@ def loop(test: Callable[[], Any], body: Callable[[], None], names: tuple[str, ..
     cells = _cells(names, body, test)
     going = _running(going.astype(bool))
     while _lowest(going).any():
-        before = {name: _get(cell) for name, cell in cells.items()}
-        with masked(going):
+        with _only(going, cells):
             body()
             again = test()
-        for name, cell in cells.items():
-            _set(cell, _select(going, _get(cell), before[name], f"the variable {name!r}"))
         going = np.logical_and(going, again)
+
+
+@contextmanager
+def _only(going: Any, cells: dict[str, types.CellType]) -> Iterator[None]:
+    """Run something in some lanes only; in the others variables stay what they are."""
+    before = {name: _get(cell) for name, cell in cells.items()}
+    with masked(going):
+        yield
+    for name, cell in cells.items():
+        _set(cell, _select(going, _get(cell), before[name], f"the variable {name!r}"))
 
 
 def each(
@@ -196,8 +205,25 @@ def each(
         described = items_of(items)
         if described is not None and stager.each(described, body, leaving, Variables(names, live)):
             return
+    if isinstance(items, Items) and _differs(items.count):
+        _each_in_lanes(items, body, leaving, _cells(names, body))
+        return
     for item in items:
         body(item)
+        if leaving is not None and all_lanes(leaving()):
+            return
+
+
+def _each_in_lanes(
+    items: Items, body: Callable[[Any], None], leaving: Callable[[], Any] | None, cells: dict[str, types.CellType]
+) -> None:
+    """`each`, where the number of items differs between lanes."""
+    for place in itertools.count():
+        going = _running(place < items.count)
+        if not _lowest(going).any():
+            return
+        with _only(going, cells):
+            body(items.at(place))
         if leaving is not None and all_lanes(leaving()):
             return
 

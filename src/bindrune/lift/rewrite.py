@@ -230,17 +230,16 @@ class Rewriter:
         """Statements rewritten; what follows one that may set a flag is guarded by the flags."""
         done: list[ast.stmt] = []
         for i, node in enumerate(nodes):
-            rest = nodes[i + 1 :]
-            reads = loads(rest)
             leaves = self._may_leave(node, flags)  # asked before the statement is rewritten in place
             before, self.before = self.before, []
             made = self.statement(node, flags)
             done += [ast.copy_location(s, node) for s in (*self.before, *made)]
             self.before = before
-            if leaves and rest:
+            if leaves and i + 1 < len(nodes):
+                rest = nodes[i + 1 :]
                 if not isinstance(node, (ast.Return, ast.Break, ast.Continue)):
                     free = call("none", *(load(n) for n in flags.names()))
-                    deciding = "branch" if flags.broken else "rest"
+                    deciding, reads = "branch" if flags.broken else "rest", loads(rest)
                     done += self._branch(free, self.block(rest, flags), [], node, reads, deciding)
                 return done
         return done or [ast.Pass()]

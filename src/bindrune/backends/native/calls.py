@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .instructions import constant, memory_type, register_type
+from .formats import constant, memory_type, register_type
 from .loops import Affine, HostCall, Invoke, LibraryCall, Program
 from .machine import MATRICES
 from .numpy_functions import ALGORITHMS, Loop, loops, sorting_function
@@ -106,9 +106,13 @@ def call_library(f: Function, s: LibraryCall) -> None:
         _ROUTINES[s.name](f, s)
 
 
+_LETTERS = {"f": "s", "d": "d", "F": "c", "D": "z"}
+"""By NumPy's letter for a type that of Fortran's libraries."""
+
+
 def _call(f: Function, routine: str, dtype: np.dtype[Any], arguments: Sequence[str]) -> None:
     """Call a routine of Fortran's, for a type."""
-    symbol = f"{MATRICES}{'d' if dtype.itemsize == 8 else 's'}{routine}"
+    symbol = f"{MATRICES}{_LETTERS[dtype.char]}{routine}"
     f.w.declarations.setdefault(symbol, f"declare void @{symbol}({', '.join(['ptr'] * len(arguments))})")
     f.w.do(f"call void @{symbol}({', '.join(f'ptr {x}' for x in arguments)})")
 
@@ -183,22 +187,28 @@ def _sorting(name: str, kind: str) -> Callable[[Function, LibraryCall], None]:
 
 
 def _loop(f: Function, s: LibraryCall, loop: Loop) -> None:
-    """The loop of a ufunc, once: it is told the lengths that its signature names, and all strides in bytes."""
+    """The loop of a ufunc: it is told how often, the lengths that its signature names, and all strides in bytes."""
     views = (*s.operands, s.result)
     lengths: dict[str, Affine] = {}
+    times, outer, inner = "1", [], []
     for view, names in zip(views, loop.lengths, strict=True):
-        lengths.update(zip(names, view.shape, strict=True))
-    steps = ["0"] * len(views)
-    for view in views:
-        steps += [f.times(n, str(view.dtype.itemsize)) for n in _strides(f, view)]
+        steps = [f.times(n, str(view.dtype.itemsize)) for n in _strides(f, view)]
+        before = len(view.shape) - len(names)
+        if before:
+            times = f.sum(view.shape[0])
+        outer.append(steps[0] if before else "0")
+        inner += steps[before:]
+        lengths.update(zip(names, view.shape[before:], strict=True))
     addresses = _row(f, "ptr", [_first(f, view) for view in views])
-    counts = _row(f, "i64", ["1", *map(f.sum, lengths.values())])
+    counts = _row(f, "i64", [times, *map(f.sum, lengths.values())])
     data = "null"
     if loop.data is not None:
         data = f"@{loop.data}"
         f.w.declarations.setdefault(loop.data, f"{data} = external global i8")
     f.w.declarations.setdefault(loop.symbol, f"declare void @{loop.symbol}(ptr, ptr, ptr, ptr)")
-    f.w.do(f"call void @{loop.symbol}(ptr {addresses}, ptr {counts}, ptr {_row(f, 'i64', steps)}, ptr {data})")
+    f.w.do(
+        f"call void @{loop.symbol}(ptr {addresses}, ptr {counts}, ptr {_row(f, 'i64', [*outer, *inner])}, ptr {data})"
+    )
 
 
 def _row(f: Function, kind: str, numbers: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import Node
-from .instructions import arithmetic
+from .formats import arithmetic, numeric
 from .loops import INTEGER, Affine, Apply, Const, Expression, affine
 from .lower import Location, Lowering, convert, rule
 from .neutral import neutral
@@ -103,7 +103,7 @@ def _attained(low: Lowering, node: Node, operands: list[Location]) -> Any:
 def _deal(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """Each group's share to all who are chosen in it, and zero to the others."""
     dtype = node.results[0].dtype
-    if not arithmetic(dtype) or operands[1].dtype.kind != "b":
+    if not numeric(dtype) or operands[1].dtype.kind != "b":
         return NotImplemented
     return low.map(lambda share, c: Apply("where", (c, share, _number(0, dtype)), dtype), operands, dtype)
 

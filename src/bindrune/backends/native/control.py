@@ -16,7 +16,7 @@ from ...compile.effects import AssumptionFailed, GuardFailed, NanFound, filled
 from ...core.stack import STACK
 from ...graph.dims import Dim
 from ...graph.graph import Graph, Literal, Node, Value
-from .instructions import arithmetic
+from .formats import arithmetic
 from .loops import (
     INTEGER,
     Affine,

@@ -18,7 +18,7 @@ from .numpy_functions import Loop, ufunc_loop
 from .shaping import BOOL
 from .views import ZERO, Place, View, along
 
-__all__: list[str] = []
+__all__ = ["one_of"]
 
 _DOUBLE = np.dtype(float)
 
@@ -33,8 +33,8 @@ def _loop(name: str, types: str) -> Loop | None:
     return ufunc_loop(ufunc, types) if isinstance(ufunc, np.ufunc) else None
 
 
-def _one(view: View, at: Sequence[Affine]) -> View:
-    """What belongs to one matrix of a stack."""
+def one_of(view: View, at: Sequence[Affine]) -> View:
+    """What belongs to one index of a stack."""
     places: list[Place] = [(i, ()) for i in at]
     rest = len(view.shape) - len(at)
     return view.seen([*places, *(along(i) for i in range(rest))], view.shape[len(at) :])
@@ -58,7 +58,7 @@ def _decomposed(low: Lowering, node: Node, x: View, loop: Loop) -> list[Location
     """What a loop finds for each matrix of a stack, with the types of the node's results."""
     made = [low.array(_DOUBLE, tuple(map(low.length, v.shape))) for v in node.results]
     with low.nest(x.shape[:-2], ordered=True) as at:
-        parts = [_one(view, at) for view in (x, *made)]
+        parts = [one_of(view, at) for view in (x, *made)]
         low.do(LibraryCall(loop.symbol, tuple(parts[:-1]), parts[-1]))
         for part in parts[1:]:
             first = low.let(part.load((ZERO,) * len(part.shape)))
@@ -105,12 +105,12 @@ def _qr(low: Lowering, node: Node, operands: list[Location]) -> Any:
     scales = low.array(_DOUBLE, (rows if wide else columns,))
     zero = convert(affine(0), _DOUBLE)
     with low.nest(x.shape[:-2], ordered=True) as at:
-        matrix, mine = _one(x, at), _one(r, at)
+        matrix, mine = one_of(x, at), one_of(r, at)
         low.do(LibraryCall(raw.symbol, (matrix,), scales))
         with low.nest(mine.shape) as (i, j):
             upper = Apply("less_equal", (i, j), BOOL)
             inside = affine(low.let(Apply("minimum", (i, rows - 1), INTEGER)))
             kept = Apply("where", (upper, matrix.load((inside, j)), zero), _DOUBLE)
             low.do(Store(mine.buffer, mine.at((i, j)), kept))
-        low.do(LibraryCall(turned.symbol, (matrix, scales), _one(q, at)))
+        low.do(LibraryCall(turned.symbol, (matrix, scales), one_of(q, at)))
     return [_as(low, view, v.dtype) for view, v in zip((q, r), node.results, strict=True)]

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...graph.graph import PYTHON, Value
-from .instructions import arithmetic, available, enter_function
+from . import complexes  # noqa: F401  (it enters what it writes)
+from .formats import numeric
+from .instructions import available, enter_function
 from .loops import INTEGER, Affine, Apply, Const, Expression, Variable, affine
 from .numpy_functions import special_function
 
 __all__ = ["Meaning", "apply", "convert", "meaning"]
 
-BOOL, DOUBLE = np.dtype(bool), np.dtype(float)
+BOOL, DOUBLE, SINGLE = np.dtype(bool), np.dtype(float), np.dtype(np.float32)
 
 
 class Meaning(NamedTuple):
@@ -60,7 +62,7 @@ def _meaning(
     name: str, operands: tuple[tuple[np.dtype[Any], bool], ...], result: np.dtype[Any], python: bool
 ) -> Meaning | None:
     dtypes = tuple(d for d, _ in operands)
-    if any(not arithmetic(d) for d in (*dtypes, result)):
+    if any(not numeric(d) for d in (*dtypes, result)):
         return None
     if name.startswith("math."):
         name = name.removeprefix("math.")
@@ -76,6 +78,8 @@ def _meaning(
 
 def _of_python(name: str, dtypes: Sequence[np.dtype[Any]], result: np.dtype[Any]) -> Meaning | None:
     """What Python does with its own numbers."""
+    if any(d.kind == "c" for d in dtypes):
+        return _of_complex_python(name, len(dtypes))
     widest = DOUBLE if DOUBLE in dtypes else INTEGER
     sources = (widest,) * len(dtypes)
     if name in _COMPARISONS:
@@ -93,6 +97,16 @@ def _of_python(name: str, dtypes: Sequence[np.dtype[Any]], result: np.dtype[Any]
             return Meaning(name, sources, DOUBLE, "finite")
         return Meaning(name, sources, INTEGER, "exponent") if result == INTEGER else None
     return Meaning(name, sources, widest)
+
+
+def _of_complex_python(name: str, count: int) -> Meaning | None:
+    """What Python does with its complex numbers, as far as it cannot overflow in its own way."""
+    sources = (np.dtype(complex),) * count
+    if name in ("equal", "not_equal", "logical_not"):
+        return Meaning(name, sources, BOOL)
+    if name in ("add", "subtract", "multiply", "negative", "positive", "divide"):
+        return Meaning(name, sources, sources[0], "divisor" if name == "divide" else "")
+    return None
 
 
 def _of_numpy(name: str, operands: Sequence[tuple[np.dtype[Any], bool]]) -> Meaning | None:
@@ -115,7 +129,7 @@ def _of_numpy(name: str, operands: Sequence[tuple[np.dtype[Any], bool]]) -> Mean
         return None
     if name.startswith(_SPECIAL):
         symbol = special_function(name.removeprefix(_SPECIAL), ufunc.nin)
-        if symbol is None or any(d != DOUBLE for d in (*sources, target)):
+        if symbol is None or target not in (DOUBLE, SINGLE) or any(d != target for d in sources):
             return None
         enter_function(name, symbol)
     return Meaning(name, tuple(sources), target)
@@ -184,10 +198,12 @@ def _small_power(base: Expression, exponent: Any, dtype: np.dtype[Any]) -> Expre
         return Apply("square", (base,), dtype)
     if exponent == 3:
         return Apply("multiply", (Apply("square", (base,), dtype), base), dtype)
+    if exponent == 4 and dtype.kind == "c":
+        return Apply("square", (Apply("square", (base,), dtype),), dtype)
     if exponent == 0:
         return Const(dtype.type(1), dtype)
-    if dtype.kind == "f" and exponent == 0.5:
+    if dtype.kind in "fc" and exponent == 0.5:
         return Apply("sqrt", (base,), dtype)
-    if dtype.kind == "f" and exponent == -1:
+    if dtype.kind in "fc" and exponent == -1:
         return Apply("reciprocal", (base,), dtype)
     return None

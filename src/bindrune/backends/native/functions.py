@@ -13,7 +13,8 @@ import numpy as np
 
 from .advice import STEP_BY_STEP, advised, does_several
 from .calls import call_host, call_library, call_routine
-from .instructions import cast, constant, instruct, memory_type, register_type
+from .formats import constant, memory_type, numeric, of_parts, register_type
+from .instructions import cast, instruct, pair, parts
 from .lanes import lanes_of
 from .loops import (
     Accumulate,
@@ -107,6 +108,8 @@ class Function:
         around: the loop around.
         spread: whether LLVM may do several steps of a loop around at once.
         vectors: the loops whose steps are lanes of vectors.
+        cuts: whether statements may be cut out of it to functions of their own.
+        frame: the bytes of what those are given.
         stacked: the bytes of the temporary arrays that lie on the stack.
         memory: what is known of its memory.
         most_stacked: how many bytes may lie on the stack.
@@ -131,12 +134,18 @@ class Function:
         self.stacked = 0
         self.shares = not module.bounded
         self.plain = False
+        self.cuts = True
+        self.frame = 0
 
     # ----------------------------------------------------------------------------------------------------- memory
 
     def name(self, variable: Variable) -> str:
         """The operand that a variable is."""
         return self.names[variable]
+
+    def knows(self, variable: Variable) -> bool:
+        """Whether a variable has its value."""
+        return variable in self.names
 
     def tape(self) -> str:
         """Where the tape begins."""
@@ -190,8 +199,12 @@ class Function:
             self.entry.append(f"  {name} = alloca [{max(size, 1)} x i8], align 64")
         else:
             offset = self.memory.offset(storage)
-            self.entry.append(f"  {name} = getelementptr inbounds i8, ptr %arena, i64 {offset}")
+            self.entry.append(f"  {name} = getelementptr inbounds i8, ptr {self.arena()}, i64 {offset}")
         return name
+
+    def arena(self) -> str:
+        """Where its working memory begins."""
+        return "%arena"
 
     def address(self, buffer: Buffer, index: Sequence[Affine]) -> str:
         """Where an element lies."""
@@ -204,7 +217,7 @@ class Function:
     def stay_within(self, buffer: Buffer, index: Sequence[Affine]) -> None:
         """Leave the program where an element is not in its buffer."""
         for length, i in zip(buffer.shape, index, strict=True):
-            if all(v in self.names for v, _ in length.terms):
+            if all(self.knows(v) for v, _ in length.terms):
                 stem = self.w.fresh("within")
                 inside = self.w.value(f"icmp ult i64 {self.sum(i)}, {self.sum(length)}")
                 self.w.do(f"br i1 {inside}, label %{stem}.holds, label %{stem}.fails")
@@ -264,11 +277,20 @@ class Function:
         dtype = buffer.dtype
         if in_register(buffer.storage):
             return self.w.value(f"load {register_type(dtype)}, ptr {address}")
-        overlap = self.memory.overlap(buffer.storage)
-        found = self.w.value(
-            f"load {memory_type(dtype)}, ptr {address}, align {_alignment(dtype)}{overlap}{self.group}"
-        )
+        said = self.memory.overlap(buffer.storage) + self.group
+        if dtype.kind == "c" and numeric(dtype):
+            part = of_parts(dtype)
+            both = [
+                self.w.value(f"load {register_type(part)}, ptr {at}, align {_alignment(part)}{said}")
+                for at in self.parts(address, part)
+            ]
+            return pair(self.w, both[0], both[1], dtype)
+        found = self.w.value(f"load {memory_type(dtype)}, ptr {address}, align {_alignment(dtype)}{said}")
         return self.w.value(f"trunc i8 {found} to i1") if dtype.kind == "b" else found
+
+    def parts(self, address: str, part: np.dtype[Any]) -> tuple[str, str]:
+        """Where the parts of a complex number lie."""
+        return address, self.w.value(f"getelementptr inbounds {register_type(part)}, ptr {address}, i64 1")
 
     def store(self, buffer: Buffer, index: Sequence[Affine], x: str) -> None:
         """Write an element."""
@@ -279,14 +301,19 @@ class Function:
         if in_register(buffer.storage):
             self.w.do(f"store {register_type(dtype)} {x}, ptr {address}")
             return
+        said = self.memory.overlap(buffer.storage) + self.group
+        if dtype.kind == "c" and numeric(dtype):
+            part = of_parts(dtype)
+            for at, v in zip(self.parts(address, part), parts(self.w, x, dtype), strict=True):
+                self.w.do(f"store {register_type(part)} {v}, ptr {at}, align {_alignment(part)}{said}")
+            return
         if dtype.kind == "b":
             x = self.w.value(f"zext i1 {x} to i8")
-        overlap = self.memory.overlap(buffer.storage)
-        self.w.do(f"store {memory_type(dtype)} {x}, ptr {address}, align {_alignment(dtype)}{overlap}{self.group}")
+        self.w.do(f"store {memory_type(dtype)} {x}, ptr {address}, align {_alignment(dtype)}{said}")
 
     # ------------------------------------------------------------------------------------------- the whole function
 
-    def text(self, statements: Iterable[Statement]) -> list[str]:
+    def text(self, statements: Sequence[Statement]) -> list[str]:
         """All its instructions."""
         self.entry += ["  %status = alloca i64", "  store i64 0, ptr %status"]
         if self.module.taped:
@@ -296,13 +323,19 @@ class Function:
         self.block(statements)
         self.w.do("br label %exit")
         self.w.begin("exit")
-        for slot, capacity in self.slots.values():
-            if capacity:
-                self.w.do(f"call void @free(ptr {self.w.value(f'load ptr, ptr {slot}')})")
+        self.let_go()
         self.leave(self.w.value("load i64, ptr %status"))
         if self.packing:
             self.entry.append(f"  %packed = alloca [{self.packing} x i64], align 16")
+        if self.frame:
+            self.entry.append(f"  %frame.inner = alloca [{self.frame} x i8], align 16")
         return ["entry:", *self.entry, "  br label %begin", "begin:", *self.w.lines, "}"]
+
+    def let_go(self) -> None:
+        """Give memory back."""
+        for slot, capacity in self.slots.values():
+            if capacity:
+                self.w.do(f"call void @free(ptr {self.w.value(f'load ptr, ptr {slot}')})")
 
     def enter(self) -> None:
         """Write what is done before everything else."""
@@ -359,23 +392,34 @@ class Function:
             return self.load(x.buffer, x.index)
         assert isinstance(x, Apply)
         if x.name == "where":
-            condition, a, b = map(self.value, x.arguments)
-            t = register_type(x.dtype)
-            return self.w.value(f"select i1 {condition}, {t} {a}, {t} {b}")
+            return self.chosen(x.dtype, *map(self.value, x.arguments))
         arguments = [self.value(a) for a in x.arguments]
         source = x.arguments[0].dtype
         if x.name == "convert":
             return cast(self.w, arguments[0], source, x.dtype)
         return instruct(self.w, x.name, arguments, source, x.dtype)
 
+    def chosen(self, dtype: np.dtype[Any], condition: str, a: str, b: str) -> str:
+        """One of two numbers."""
+        if dtype.kind == "c" and numeric(dtype):
+            both = zip(parts(self.w, a, dtype), parts(self.w, b, dtype), strict=True)
+            real, imag = (self.chosen(of_parts(dtype), condition, *some) for some in both)
+            return pair(self.w, real, imag, dtype)
+        t = register_type(dtype)
+        return self.w.value(f"select i1 {condition}, {t} {a}, {t} {b}")
+
     # ------------------------------------------------------------------------------------------------- statements
 
-    def block(self, statements: Iterable[Statement]) -> None:
+    def block(self, statements: Sequence[Statement]) -> None:
         """Write statements one after the other."""
         known = self.sums
         self.sums = dict(known)
-        for statement in statements:
-            _WRITERS[type(statement)](self, statement)
+        for some, apart in self.module.cutting.groups(statements) if self.cuts else ((statements, False),):
+            if apart:
+                self.module.cutting.cut(self, some)
+                continue
+            for statement in some:
+                _WRITERS[type(statement)](self, statement)
         self.sums = known
 
     def begin(self, label: str) -> None:
@@ -426,12 +470,17 @@ class Function:
     def accumulate(self, s: Accumulate) -> None:
         x = self.value(s.value)
         old = self.load(s.buffer, s.index)
-        dtype = s.buffer.dtype
-        if s.name in REORDERED and dtype.kind == "f":
-            new = self.w.value(f"{REORDERED[s.name]} reassoc {register_type(dtype)} {old}, {x}")
-        else:
-            new = instruct(self.w, s.name, [old, x], dtype, dtype)
-        self.store(s.buffer, s.index, new)
+        self.store(s.buffer, s.index, self.combined(s.name, old, x, s.buffer.dtype))
+
+    def combined(self, name: str, old: str, x: str, dtype: np.dtype[Any]) -> str:
+        """Two numbers combined by an operation that may be reordered."""
+        if name in REORDERED and dtype.kind == "f":
+            return self.w.value(f"{REORDERED[name]} reassoc {register_type(dtype)} {old}, {x}")
+        if name == "add" and dtype.kind == "c":
+            both = zip(parts(self.w, old, dtype), parts(self.w, x, dtype), strict=True)
+            real, imag = (self.combined(name, *some, of_parts(dtype)) for some in both)
+            return pair(self.w, real, imag, dtype)
+        return instruct(self.w, name, [old, x], dtype, dtype)
 
     def loop(self, s: For) -> None:
         if s.extent.known == 1:
@@ -463,11 +512,13 @@ class Function:
         self.begin(stem)
         self.w.do(f"{counter} = phi i64 [ {start}, %{before} ], [ {counter}.next, %{stem}.again ]")
         self.names[s.variable] = counter
-        outside, group = (self.group, self.around, self.spread), self.module.group() if is_independent(s) else ""
+        outside = self.group, self.around, self.spread, self.cuts
+        group = self.module.group() if is_independent(s) else ""
         self.group, self.around = group and f", !llvm.access.group {group}", s
         self.spread |= does_several(s)
+        self.cuts &= s.ordered
         self.block(s.body)
-        self.group, self.around, self.spread = outside
+        self.group, self.around, self.spread, self.cuts = outside
         self.w.do(f"br label %{stem}.again")
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")

@@ -67,8 +67,8 @@ class _Effects:
     __slots__ = ("complete", "defined", "elements", "indexed", "read", "size", "stops", "used", "written")
 
     def __init__(self) -> None:
-        self.elements: list[Access] = []
-        """Each access; not of what is never fused."""
+        self.elements: dict[Storage, list[Access]] = {}
+        """Each access by where it is; not of what is never fused."""
         self.complete = True
         """Whether these are all of them."""
         self.read: set[Any] = set()
@@ -83,7 +83,8 @@ class _Effects:
     def add(self, other: _Effects, elements: bool = False) -> None:
         """Take in what another statement does."""
         if elements:
-            self.elements += other.elements
+            for storage, its_elements in other.elements.items():
+                self.elements.setdefault(storage, []).extend(its_elements)
         self.complete &= other.complete and elements
         self.read |= other.read
         self.written |= other.written
@@ -101,7 +102,7 @@ def _effects(s: Statement) -> _Effects:
     found.used.update(variables(s))
     for access in accesses(s):
         buffer, index, written = access
-        found.elements.append(access)
+        found.elements.setdefault(buffer.storage, []).append(access)
         (found.written if written else found.read).add(_memory(buffer.storage))
         found.indexed.update(v for i in index for v, _ in i.terms)
     for view in views(s):
@@ -160,10 +161,10 @@ def _apart(first: _Effects, second: _Effects, shared: set[Any]) -> bool:
         return False
     return all(
         buffer.shape == other.shape and any(map(differ, index, its_index))
-        for buffer, index, written in first.elements
-        if buffer.storage in shared
-        for other, its_index, its_written in second.elements
-        if other.storage is buffer.storage and (written or its_written)
+        for storage in shared
+        for buffer, index, written in first.elements.get(storage, ())
+        for other, its_index, its_written in second.elements.get(storage, ())
+        if written or its_written
     )
 
 
@@ -240,17 +241,17 @@ def _joinable(a: For, first: _Effects, b: For, second: _Effects) -> bool:
     if shared & (_called(a) | _called(b)):
         return False
     at_a, at_b = affine(a.variable), affine(b.variable)
-    for buffer, index, written in first.elements:
-        if _memory(buffer.storage) not in shared:
+    if _TAPE in shared and len({s for s in (*first.elements, *second.elements) if s.start is not None}) > 1:
+        return False
+    for storage in first.elements.keys() & second.elements.keys():
+        if _memory(storage) not in shared:
             continue
-        for other, its_index, its_written in second.elements:
-            if other.storage is not buffer.storage:
-                if _memory(other.storage) == _memory(buffer.storage):
+        for buffer, index, written in first.elements[storage]:
+            for other, its_index, its_written in second.elements[storage]:
+                apart = buffer.shape == other.shape and any(map(differ, index, its_index))
+                meet = (written or its_written) and not apart
+                if meet and not same_step(buffer, index, at_a, other, its_index, at_b):
                     return False
-                continue
-            meet = (written or its_written) and not (buffer.shape == other.shape and any(map(differ, index, its_index)))
-            if meet and not same_step(buffer, index, at_a, other, its_index, at_b):
-                return False
     return True
 
 

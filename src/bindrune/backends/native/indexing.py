@@ -14,7 +14,7 @@ import numpy as np
 from ...graph.dims import Dim
 from ...graph.graph import Node, Value
 from ...ops.indexing import ARRAY, spell_out
-from .instructions import arithmetic
+from .formats import convertible
 from .loops import (
     INTEGER,
     Accumulate,
@@ -306,9 +306,9 @@ def _write(low: Lowering, node: Node, operands: list[Location]) -> Any:
     x, value, *numbers = operands
     template = node.params["index"]
     adds = node.op.name == "add_at"
-    if value.dtype != x.dtype and not (arithmetic(value.dtype) and arithmetic(x.dtype)):
+    if value.dtype != x.dtype and not convertible(value.dtype, x.dtype):
         return NotImplemented
-    if adds and (x.dtype.kind == "b" or not arithmetic(x.dtype) or not arithmetic(value.dtype)):
+    if adds and (x.dtype.kind == "b" or not convertible(value.dtype, x.dtype)):
         return NotImplemented
     if not node.operands[0].shape:
         return _write_number(low, node, operands, adds)

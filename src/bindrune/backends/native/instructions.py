@@ -7,20 +7,28 @@ integers.  What has no entry for some types (`available`) is left to the host.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .formats import arithmetic, constant, numeric, of_parts, register_type
 from .machine import scalar_alias, vector_variants
 
 __all__ = [
-    "LIBRARY", "Writer", "arithmetic", "available", "cast", "constant", "enter_function", "instruct", "memory_type",
-    "register_type",
-]  # fmt: skip
+    "LIBRARY",
+    "Entry",
+    "Writer",
+    "available",
+    "call_library",
+    "cast",
+    "complex_entries",
+    "enter_function",
+    "instruct",
+    "pair",
+    "parts",
+]
 
-_FLOATS = {4: "float", 8: "double"}
 _SUFFIX = {4: "f32", 8: "f64"}
 
 
@@ -70,47 +78,32 @@ class Writer:
 # ------------------------------------------------------------------------------------------------------------ types
 
 
-def register_type(dtype: np.dtype[Any]) -> str:
-    """The type of a number in a register; what has no arithmetic here is a string of bits."""
-    if dtype.kind == "b":
-        return "i1"
-    if dtype.kind == "f" and dtype.itemsize in _FLOATS:
-        return _FLOATS[dtype.itemsize]
-    return f"i{8 * dtype.itemsize}"
+def parts(w: Writer, x: str, dtype: np.dtype[Any]) -> tuple[str, str]:
+    """The two parts of a complex number."""
+    t = register_type(dtype)
+    return w.value(f"extractvalue {t} {x}, 0"), w.value(f"extractvalue {t} {x}, 1")
 
 
-def memory_type(dtype: np.dtype[Any]) -> str:
-    """The type of a number in memory."""
-    return "i8" if dtype.kind == "b" else register_type(dtype)
-
-
-def constant(value: Any, dtype: np.dtype[Any]) -> str:
-    """A known number as an operand."""
-    if dtype.kind == "b":
-        return "true" if value else "false"
-    if dtype.kind in "iu":
-        return str(int(value))
-    if dtype.kind == "f" and dtype.itemsize in _FLOATS:
-        # Floats too are written as the bits of a double.
-        with np.errstate(all="ignore"):
-            double = float(dtype.type(value))
-        return f"0x{struct.unpack('<Q', struct.pack('<d', double))[0]:016X}"
-    return str(int.from_bytes(np.asarray(value, dtype).tobytes(), "little"))
-
-
-def _is_float(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind == "f" and dtype.itemsize in _FLOATS
-
-
-def arithmetic(dtype: np.dtype[Any]) -> bool:
-    """Whether there are instructions for numbers of a type."""
-    return (dtype.kind in "biu" and dtype.isnative) or (_is_float(dtype) and dtype.isnative)
+def pair(w: Writer, real: str, imag: str, dtype: np.dtype[Any]) -> str:
+    """The complex number of two parts."""
+    t, part = register_type(dtype), register_type(of_parts(dtype))
+    first = w.value(f"insertvalue {t} poison, {part} {real}, 0")
+    return w.value(f"insertvalue {t} {first}, {part} {imag}, 1")
 
 
 def cast(w: Writer, x: str, source: np.dtype[Any], target: np.dtype[Any]) -> str:
     """A number converted as NumPy does."""
     a, b = register_type(source), register_type(target)
-    if source == target or (a == b and source.kind in "iu" and target.kind in "iu"):
+    if source == target:
+        return x
+    if source.kind == "c":
+        kind = target if target.kind == "b" else of_parts(target)
+        real, imag = (cast(w, part, of_parts(source), kind) for part in parts(w, x, source))
+        return w.value(f"or i1 {real}, {imag}") if target.kind == "b" else pair(w, real, imag, target)
+    if target.kind == "c":
+        part = of_parts(target)
+        return pair(w, cast(w, x, source, part), constant(0, part), target)
+    if a == b and source.kind in "iu" and target.kind in "iu":
         return x
     if target.kind == "b":
         if source.kind == "f":
@@ -141,8 +134,14 @@ _entries: dict[str, tuple[str, Entry]] = {}
 """By name the kinds of operands ("b", "i", "u", "f") there are instructions for, and the entry."""
 
 
+complex_entries: dict[str, Entry] = {}
+"""Operations on complex operands, by name (`complexes` enters them)."""
+
+
 def available(name: str, dtypes: Sequence[np.dtype[Any]]) -> bool:
     """Whether there are instructions for an operation on operands of some types."""
+    if any(d.kind == "c" for d in dtypes):
+        return name in complex_entries and all(d.kind == "c" and numeric(d) for d in dtypes)
     if name not in _entries:
         return False
     kinds, _ = _entries[name]
@@ -151,7 +150,8 @@ def available(name: str, dtypes: Sequence[np.dtype[Any]]) -> bool:
 
 def instruct(w: Writer, name: str, arguments: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     """Write an operation."""
-    return _entries[name][1](w, arguments, source, target)
+    entry = complex_entries[name] if source.kind == "c" else _entries[name][1]
+    return entry(w, arguments, source, target)
 
 
 def _define(names: str, kinds: str) -> Callable[[Entry], Entry]:
@@ -253,6 +253,11 @@ def _negative(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dty
 @_define("positive stop_gradient", "fiub")
 def _positive(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     return x[0]
+
+
+@_define("from_parts", "f")
+def _from_parts(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    return pair(w, x[0], x[1], target)
 
 
 @_define("square", "fiu")
@@ -498,10 +503,11 @@ for _name, _of in LIBRARY.items():
 
 
 def enter_function(name: str, symbol: str) -> None:
-    """Let an operation on numbers in double precision be a call of a function, which is given a zero after them."""
+    """Let an operation be a call of a function of numbers in double precision, which is given a zero after them."""
 
     def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
-        return w.call(symbol, "double", [*(("double", v) for v in x), ("i32", "0")])
+        given = [("double", cast(w, v, source, np.dtype(float))) for v in x]
+        return cast(w, w.call(symbol, "double", [*given, ("i32", "0")]), np.dtype(float), target)
 
     _entries[name] = ("f", entry)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...graph.graph import PYTHON, Node, Value
 from .elements import convert
-from .instructions import arithmetic
+from .formats import arithmetic
 from .loops import INTEGER, Affine, Apply, Const, Expression, Variable
 
 if TYPE_CHECKING:

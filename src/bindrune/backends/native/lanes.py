@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .instructions import constant, register_type
+from .formats import constant, register_type
 from .loops import (
     Accumulate,
     Affine,

@@ -6,10 +6,12 @@ the host is told when the program stops); it returns zero, or one more than the 
 
 from __future__ import annotations
 
+import itertools
 import os
 
-from . import mathematics  # noqa: F401  (it enters its kernels)
+from . import complexes, mathematics  # noqa: F401  (they enter what they write)
 from .advice import metadata
+from .cutting import Cutting
 from .functions import CONTEXT_TAPE, Function
 from .instructions import Writer
 from .loops import Program
@@ -68,10 +70,6 @@ keep:
 """
 
 
-_FIRST = 20_000
-"""The number of the first metadata about loops."""
-
-
 class Module:
     """The text of a program, as it is written.
 
@@ -86,10 +84,11 @@ class Module:
     """
 
     def __init__(self, program: Program) -> None:
-        self._numbers = iter(range(1, _FIRST))
+        self._numbers = itertools.count(1)
         self._scopes: list[str] = []
         self.memory = self.memory_of(program)
         self.sharing = Sharing(self)
+        self.cutting = Cutting(self)
         self.taped = any(uses_tape(part.body) for part in (program, *program.routines))
         self._advice: list[str] = []
         self.threaded = False
@@ -119,12 +118,13 @@ class Module:
             said.append(self._described(f'!{{!"llvm.loop.parallel_accesses", {group}}}'))
         if not said:
             return ""
-        listed = ", ".join([f"!{_FIRST + len(self._advice)}", *said])
-        return f", !llvm.loop {self._described(f'distinct !{{{listed}}}')}"
+        number = f"!{next(self._numbers)}"
+        self._advice.append(f"{number} = distinct !{{{', '.join([number, *said])}}}")
+        return f", !llvm.loop {number}"
 
     def _described(self, text: str) -> str:
         """A number for some metadata."""
-        number = f"!{_FIRST + len(self._advice)}"
+        number = f"!{next(self._numbers)}"
         self._advice.append(f"{number} = {text}")
         return number
 
@@ -151,6 +151,7 @@ class Module:
                 *self._declared.declarations.values(),
                 _kept(self._declared.kept),
                 *self.sharing.functions,
+                *self.cutting.functions,
                 *routines,
                 "define i64 @run(ptr noalias %arguments, ptr noalias %results, ptr noalias %context) #0 {",
                 *lines,

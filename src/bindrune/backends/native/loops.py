@@ -189,7 +189,20 @@ def differ(i: Affine, j: Affine) -> bool:
     """Whether two indices are known never to be equal, from what their variables are counted up to."""
     if i.terms == j.terms:
         return i.offset != j.offset
-    return nonnegative(i - j - 1) or nonnegative(j - i - 1)
+    # Mostly all lengths are known, and numbers decide.
+    factors = dict(i.terms)
+    for variable, factor in j.terms:
+        factors[variable] = factors.get(variable, 0) - factor
+    least = most = i.offset - j.offset
+    for variable, factor in factors.items():
+        if variable.below is None or variable.below.terms:
+            return nonnegative(i - j - 1) or nonnegative(j - i - 1)
+        reach = factor * (variable.below.offset - 1)
+        if reach < 0:
+            least += reach
+        else:
+            most += reach
+    return least > 0 or most < 0
 
 
 def largest(x: Affine) -> int | None:

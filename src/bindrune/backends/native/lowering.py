@@ -11,6 +11,7 @@ from . import (  # noqa: F401  (they enter their rules)
     composed,
     control,
     decompositions,
+    fourier,
     indexing,
     products,
     recursion,
@@ -32,6 +33,7 @@ from .regrouping import regrouped
 from .residuals import residuals_in_arrays
 from .simplification import simplify
 from .splitting import split
+from .swapping import swap
 from .totals import add_after_loops, gather_terms, merge_totals
 
 __all__ = ["lower"]
@@ -50,7 +52,7 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     lowering.run(graph)
     for part in (program, *program.routines):
         for arrange in (
-            fuse, merge_totals, pack, set_aside, jam, gather_terms, add_after_loops, simplify, split,
+            fuse, merge_totals, pack, set_aside, jam, gather_terms, add_after_loops, swap, simplify, split,
         ):  # fmt: skip
             arrange(part)
     return program

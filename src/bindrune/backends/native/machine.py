@@ -107,7 +107,7 @@ def define_libraries() -> None:
     for library, routines in (("cython_blas", ("gemm", "trsm")), ("cython_lapack", ("gesv", "getrf", "potrf"))):
         found = _part_of_scipy("scipy.linalg", library)
         for routine in routines:
-            for function in (f"s{routine}", f"d{routine}"):
+            for function in (f"{letter}{routine}" for letter in ("sdcz" if routine == "gemm" else "sd")):
                 capsule = found.__pyx_capi__[function]
                 define_symbol(f"{MATRICES}{function}", get(capsule, name(capsule)))
 

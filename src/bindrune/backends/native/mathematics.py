@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .instructions import Writer, constant, kernels
-from .instructions import register_type as _register_type
+from .formats import constant
+from .formats import register_type as _register_type
+from .instructions import Writer, kernels
 
 __all__ = ["KERNELS", "call_kernel"]
 

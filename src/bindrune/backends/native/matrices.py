@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...graph.graph import Node
-from .instructions import arithmetic
+from .formats import arithmetic
 from .loops import (
     INTEGER,
     Accumulate,

@@ -22,6 +22,9 @@ _TAPE, _READ = "tape", "inputs"
 _LINE = 64
 """Places begin at multiples of a cache line, and are one line apart."""
 
+_MANY = 100
+"""So many arrays used side by side are not told apart: each of them would have to name all others."""
+
 
 def in_register(storage: Storage) -> bool:
     """Whether a storage is a single number of the program's own."""
@@ -114,6 +117,12 @@ class Memory:
         """Whether only a loop uses a storage."""
         return storage.role == "temporary" and all(loop in loops for loops in self._lives[storage].loops)
 
+    def within(self, storage: Storage, first: Statement, last: Statement) -> bool:
+        """Whether only statements from one up to another use a storage."""
+        life = self._lives[storage]
+        mine = storage.role == "temporary" and storage not in self._swapped
+        return mine and self._spans[first][0] <= life.first and life.last <= self._spans[last][1]
+
     # ------------------------------------------------------------------------------------------------------ placing
 
     def _span(self, storage: Storage) -> tuple[int, int]:
@@ -182,7 +191,7 @@ class Memory:
         changed = {self._told_apart(s) for s in self._written if not in_register(s)}
         others: dict[Any, set[Any]] = {}
         for group in groups:
-            if group.keys() & changed:
+            if len(group) <= _MANY and group.keys() & changed:
                 for memory in group:
                     others.setdefault(memory, set()).update(group.keys() - {memory})
         if not others:

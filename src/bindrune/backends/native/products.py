@@ -14,7 +14,7 @@ import numpy as np
 from ...graph.graph import Node
 from ...ops.products import explicit
 from .contractions import contracted
-from .instructions import arithmetic
+from .formats import numeric
 from .loops import Accumulate, Affine, Apply, Buffer, Const, Load, Storage, Store
 from .lower import Location, Lowering, convert, rule
 from .views import ZERO, Place, View, along
@@ -65,7 +65,7 @@ def _without_repetition(view: View, labels: str, output: str, lengths: Mapping[s
 def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
     result = node.results[0]
     dtype = result.dtype
-    if dtype.kind == "b" or dtype.itemsize == 2 or not all(map(arithmetic, (dtype, *(x.dtype for x in operands)))):
+    if dtype.kind == "b" or dtype.itemsize == 2 or not all(map(numeric, (dtype, *(x.dtype for x in operands)))):
         return NotImplemented
     if node.op.name == "einsum":
         subscripts = node.params["subscripts"]
@@ -98,7 +98,9 @@ def _contraction(
 ) -> View:
     """The sum of the products of operands' elements over all labels that the output does not have."""
     summed = [label for label in lengths if label not in output and any(label in names for names in labels)]
-    if low.libraries and len(views) == 2 and dtype.kind == "f" and all(view.dtype == dtype for view in views):
+    if dtype.kind == "c":
+        views = [v if v.dtype == dtype else low.map(lambda x: convert(x, dtype), [v], dtype) for v in views]
+    if low.libraries and len(views) == 2 and dtype.kind in "fc" and all(view.dtype == dtype for view in views):
         found = contracted(low, views, labels, output, lengths)
         if found is not None:
             return found

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import Node
-from .instructions import arithmetic
+from .formats import convertible, numeric
 from .loops import INTEGER, Accumulate, Affine, Apply, Buffer, Const, Expression, Load, Storage, Store, affine
 from .lower import Location, Lowering, broadcast_lengths, convert, rule
 from .neutral import neutral
@@ -36,9 +36,9 @@ def _reduce(low: Lowering, node: Node, operands: list[Location]) -> Any:
     name, params, result = node.op.name, node.params, node.results[0]
     combine = _COMBINE[name]
     x, *rest = operands
-    if not arithmetic(x.dtype) or not arithmetic(result.dtype):
+    if not convertible(x.dtype, result.dtype) or (result.dtype.kind == "c" and combine not in ("add", "multiply")):
         return NotImplemented
-    if any(not arithmetic(v.dtype) for v in rest) or (name == "mean" and rest):
+    if any(not numeric(v.dtype) for v in rest) or (name == "mean" and rest):
         return NotImplemented
     if result.dtype.kind == "b" and combine in ("add", "multiply", "bitwise_and", "bitwise_or", "bitwise_xor"):
         return NotImplemented
@@ -161,7 +161,11 @@ _RUNNING = {"cumsum": "add", "cumprod": "multiply", "cummax": "maximum", "cummin
 def _running(low: Lowering, node: Node, operands: list[Location]) -> Any:
     (x,) = operands
     combine, axis, dtype = _RUNNING[node.op.name], node.params["axis"], node.results[0].dtype
-    if dtype.kind == "b" or not arithmetic(dtype) or not arithmetic(x.dtype):
+    if (
+        dtype.kind == "b"
+        or not convertible(x.dtype, dtype)
+        or (dtype.kind == "c" and combine not in ("add", "multiply"))
+    ):
         return NotImplemented
     if not isinstance(x, View):
         return NotImplemented
@@ -184,7 +188,7 @@ def _running(low: Lowering, node: Node, operands: list[Location]) -> Any:
 def _recurrence(low: Lowering, node: Node, operands: list[Location]) -> Any:
     """Each result is a multiple of the one before it, or after it, and something more; the first is that alone."""
     dtype, backwards = node.results[0].dtype, node.params["reverse"]
-    if dtype.kind != "f" or dtype.itemsize < 4 or not _arithmetic(operands):
+    if dtype.kind not in "fc" or dtype.itemsize < 4 or not _arithmetic(operands):
         return NotImplemented
     shape = broadcast_lengths([low.shape(x) for x in operands])
     factors, terms = (broadcast(low.view(x), shape) for x in operands)
@@ -210,7 +214,7 @@ def _convolve(low: Lowering, node: Node, operands: list[Location]) -> Any:
     dtype = node.results[0].dtype
     a, v = (low.view(x) for x in operands)
     m = v.shape[-1].known
-    if dtype.kind not in "iuf" or dtype.str[1:] == "f2" or not _arithmetic(operands) or not m or not a.shape[-1].known:
+    if dtype.kind not in "iufc" or dtype.str[1:] == "f2" or not _arithmetic(operands) or not m or not a.shape[-1].known:
         return NotImplemented
     lead = broadcast_lengths([a.shape[:-1], v.shape[:-1]]) if len(a.shape) + len(v.shape) > 2 else ()
     a, v = (broadcast(x, (*lead, x.shape[-1])) for x in (a, v))
@@ -233,4 +237,4 @@ def _convolve(low: Lowering, node: Node, operands: list[Location]) -> Any:
 
 
 def _arithmetic(operands: Sequence[Location]) -> bool:
-    return all(x.dtype.kind in "biuf" and x.dtype.str[1:] != "f2" for x in operands)
+    return all(numeric(x.dtype) and x.dtype.str[1:] != "f2" for x in operands)

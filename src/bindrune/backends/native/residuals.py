@@ -24,7 +24,7 @@ from ...graph.graph import ARRAY as ARRAY_FORM
 from ...graph.graph import NUMBER, STACK_TYPE, Graph, Literal, Node, Type, Value
 from ...graph.rewrite import captured, inner, on_regions
 from ...ops.indexing import ARRAY
-from .instructions import arithmetic
+from .formats import arithmetic
 from .lower import Location, Lowering, rule
 
 __all__ = ["residuals_in_arrays"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .calls import returned
+from .formats import memory_type, register_type
 from .functions import DEEP, Function
-from .instructions import memory_type, register_type
 from .loops import Program, Storage
 
 if TYPE_CHECKING:

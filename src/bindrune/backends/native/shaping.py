@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import Node
-from .instructions import arithmetic
+from .formats import arithmetic, convertible, numeric, of_parts
 from .loops import Accumulate, Affine, Apply, Buffer, Const, Expression, Store, affine
 from .lower import Location, Lowering, convert, rule
 from .views import ONE, ZERO, View, along, broadcast
@@ -75,7 +75,7 @@ def _overlap_add(low: Lowering, node: Node, operands: list[Location]) -> Any:
     (x,) = operands
     axis = node.params["axis"]
     assert isinstance(x, View)
-    if x.dtype.kind == "b" or not arithmetic(x.dtype):
+    if x.dtype.kind == "b" or not numeric(x.dtype):
         return NotImplemented
     *lengths, length = x.shape
     total = lengths[axis] + length - 1
@@ -136,7 +136,7 @@ def _astype(low: Lowering, node: Node, operands: list[Location]) -> Any:
 
 def _convertible(operands: Sequence[Location], dtype: np.dtype[Any]) -> bool:
     """Whether operands are of a type, or there are instructions that convert them to it."""
-    return all(x.dtype == dtype or (arithmetic(x.dtype) and arithmetic(dtype)) for x in operands)
+    return all(x.dtype == dtype or convertible(x.dtype, dtype) for x in operands)
 
 
 @rule("copy", "stop_gradient")
@@ -146,14 +146,39 @@ def _copy(low: Lowering, node: Node, operands: list[Location]) -> Location:
 
 @rule("conjugate", "real")
 def _real(low: Lowering, node: Node, operands: list[Location]) -> Any:
-    return NotImplemented if operands[0].dtype.kind == "c" else operands[0]
+    return _of_complex(low, node, operands[0]) if operands[0].dtype.kind == "c" else operands[0]
+
+
+def _of_complex(low: Lowering, node: Node, x: Location) -> Any:
+    """A part of complex numbers, or their conjugates."""
+    dtype = node.results[0].dtype
+    if not numeric(x.dtype):
+        return NotImplemented
+    if isinstance(x, View) and x.shape:
+        return low.map(lambda v: Apply(node.op.name, (v,), dtype), [x], dtype)
+    return low.let(Apply(node.op.name, (low.number(x),), dtype))
 
 
 @rule("imag")
 def _imag(low: Lowering, node: Node, operands: list[Location]) -> Any:
     if operands[0].dtype.kind == "c":
-        return NotImplemented
+        return _of_complex(low, node, operands[0])
     return filled(low, node, operands[0])
+
+
+@rule("from_parts")
+def _from_parts(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    dtype = node.results[0].dtype
+    part = of_parts(dtype)
+    if not numeric(dtype) or not all(convertible(x.dtype, part) for x in operands):
+        return NotImplemented
+
+    def joined(*x: Expression) -> Expression:
+        return Apply("from_parts", tuple(convert(v, part) for v in x), dtype)
+
+    if not node.results[0].shape:
+        return low.let(joined(*map(low.number, operands)))
+    return low.map(joined, operands, dtype)
 
 
 def filled(low: Lowering, node: Node, like: Location) -> Location:

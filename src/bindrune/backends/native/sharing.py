@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .advice import STEP_BY_STEP
+from .formats import constant, register_type
 from .functions import REORDERED, Function
-from .instructions import constant, instruct, register_type
+from .inner import SLOT, Inner, place_in
+from .instructions import instruct
 from .loops import (
     Accumulate,
     Allocate,
@@ -24,7 +26,6 @@ from .loops import (
     Reserve,
     Statement,
     Storage,
-    Variable,
     While,
 )
 from .memory import in_register
@@ -44,7 +45,8 @@ _WORTH = 100_000
 _PRIVATE = 1 << 16
 """The bytes of private arrays that a part may have on its stack."""
 
-_SLOT = 16
+_UNKNOWN = 64
+"""How often a loop is taken to run whose steps are not known."""
 
 
 class Sharing:
@@ -89,9 +91,8 @@ class Sharing:
         name = f"part{len(self.functions)}"
         self.functions.append(part.part(name))
         frame = f"%frame{f.w.fresh()}"
-        f.entry.append(f"  {frame} = alloca [{max(part.size, _SLOT)} x i8], align 16")
-        for i, (kind, operand) in enumerate(part.captured):
-            f.w.do(f"store {kind} {operand}, ptr {_at(f, frame, _SLOT * i)}")
+        f.entry.append(f"  {frame} = alloca [{max(part.size, SLOT)} x i8], align 16")
+        part.hand_over(frame)
         for symbol, signature in ((PARTS, "i64 @{}(i64, i64)"), (PARALLEL, "void @{}(ptr, ptr, i64, i64)")):
             f.w.declarations.setdefault(symbol, f"declare {signature.format(symbol)}")
         self.module.threaded = True
@@ -99,25 +100,22 @@ class Sharing:
         parts = f.w.value(f"call i64 @{PARTS}(i64 {count}, i64 {work(loop.body)})")
         f.w.do(f"call void @{PARALLEL}(ptr @{name}, ptr {frame}, i64 {count}, i64 {parts})")
         for storage, combine in part.totals.items():
-            _combine(f, storage, combine, _at(f, frame, part.place(storage)), parts)
+            _combine(f, storage, combine, place_in(f, frame, part.place(storage)), parts)
 
 
-class _Part(Function):
+class _Part(Inner):
     """Writes the function for a part of a loop.
 
     Attributes:
-        captured: what it takes from outside, by type and operand there; in the frame one after the other.
         totals: the numbers outside that it accumulates, and by which operation; in the frame behind what is captured,
             for each of the most parts that there can be.
     """
 
     def __init__(self, outer: Function, loop: For) -> None:
-        super().__init__(outer.module, outer.memory)
-        self.outer = outer
+        super().__init__(outer)
         self.whole = loop
-        self.captured: list[tuple[str, str]] = []
         self.totals: dict[Storage, str] = {}
-        self.shares = False
+        self.shares = self.cuts = False
         self._tape = ""
         for s in _all(loop.body):
             if isinstance(s, Accumulate) and in_register(s.buffer.storage) and not self._private(s.buffer.storage):
@@ -131,11 +129,11 @@ class _Part(Function):
             even = self.w.value(f"and i64 {self.w.value('sub i64 %to, %from')}, {-EVEN}")
             stop = self.w.value(f"add nsw i64 %from, {even}")
         self.count(self.whole, "%from", stop)
-        offset = self.w.value(f"mul i64 %thread, {_SLOT}")
+        offset = self.w.value(f"mul i64 %thread, {SLOT}")
         for storage in self.totals:
             kind = register_type(storage.dtype)
             total = self.w.value(f"load {kind}, ptr {self.pointer(storage)}")
-            mine = self.w.value(f"getelementptr i8, ptr {_at(self, '%frame', self.place(storage))}, i64 {offset}")
+            mine = self.w.value(f"getelementptr i8, ptr {place_in(self, '%frame', self.place(storage))}, i64 {offset}")
             self.w.do(f"store {kind} {total}, ptr {mine}")
         return "\n".join(
             [
@@ -153,28 +151,11 @@ class _Part(Function):
     @property
     def size(self) -> int:
         """The bytes of the frame."""
-        return _SLOT * (len(self.captured) + len(self.totals) * MOST)
+        return SLOT * (len(self.captured) + len(self.totals) * MOST)
 
     def place(self, storage: Storage) -> int:
         """Where in the frame the parts' totals of a number are; known when all is written."""
-        return _SLOT * (len(self.captured) + list(self.totals).index(storage) * MOST)
-
-    def capture(self, kind: str, operand: str) -> str:
-        """What something outside is inside."""
-        at = f"%captured{len(self.captured)}"
-        self.entry += [
-            f"  {at}.place = getelementptr i8, ptr %frame, i64 {_SLOT * len(self.captured)}",
-            f"  {at} = load {kind}, ptr {at}.place, align 16",
-        ]
-        self.captured.append((kind, operand))
-        return at
-
-    def name(self, variable: Variable) -> str:
-        found = self.names.get(variable)
-        if found is None:
-            operand = self.outer.name(variable)
-            found = self.names[variable] = self.capture(register_type(variable.dtype), operand)
-        return found
+        return SLOT * (len(self.captured) + list(self.totals).index(storage) * MOST)
 
     def tape(self) -> str:
         if not self._tape:
@@ -210,10 +191,6 @@ class _Part(Function):
         return name
 
 
-def _at(f: Function, base: str, offset: int) -> str:
-    return f.w.value(f"getelementptr i8, ptr {base}, i64 {offset}")
-
-
 def _combine(f: Function, storage: Storage, combine: str, totals: str, parts: str) -> None:
     """Combine the totals of all parts with a number."""
     stem = f.w.fresh("combine")
@@ -223,7 +200,7 @@ def _combine(f: Function, storage: Storage, combine: str, totals: str, parts: st
     f.begin(stem)
     counter = f"%{stem}.i"
     f.w.do(f"{counter} = phi i64 [ 0, %{before} ], [ {counter}.next, %{stem} ]")
-    offset = f.w.value(f"mul i64 {counter}, {_SLOT}")
+    offset = f.w.value(f"mul i64 {counter}, {SLOT}")
     total = f.w.value(f"load {kind}, ptr {f.w.value(f'getelementptr i8, ptr {totals}, i64 {offset}')}")
     old = f.w.value(f"load {kind}, ptr {cell}")
     if combine in REORDERED and dtype.kind == "f":

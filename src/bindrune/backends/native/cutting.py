@@ -1,0 +1,202 @@
+"""Cutting: statements of a program that is very large go to functions of their own, one group after the other.
+
+The time that compiling takes grows with the size of functions, and not only in proportion.  A group is called with a
+frame, which says where everything lies that others use, too.  Numbers in registers are read at the beginning of a group
+and written back at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from .formats import register_type
+from .functions import Function
+from .inner import SLOT, Inner
+from .loops import For, HostCall, If, Let, Statement, Storage, Variable, While
+from .memory import in_register
+from .rewriting import accesses, variables, views
+
+if TYPE_CHECKING:
+    from .llvm import Module
+
+__all__ = ["Cutting"]
+
+_MOST = 400
+"""What is in one function, about: statements, of which a loop counts as some."""
+
+_LOOP = 8
+
+_LEAST = 60
+"""What is not worth a function of its own."""
+
+
+class Cutting:
+    """Decides where to cut, and cuts.
+
+    Attributes:
+        functions: the text of the functions.
+    """
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.functions: list[str] = []
+        self._sizes: dict[Statement, int] = {}
+        self._later: dict[Statement, set[Variable]] = {}
+        """By the last statement of a group the variables that are used behind it."""
+
+    def _size(self, s: Statement) -> int:
+        found = self._sizes.get(s)
+        if found is None:
+            found = 1 + sum(self._size(inner) for block in s.blocks for inner in block)
+            found += _LOOP if isinstance(s, (For, While)) else 0
+            self._sizes[s] = found
+        return found
+
+    def groups(self, block: Sequence[Statement]) -> Iterator[tuple[Sequence[Statement], bool]]:
+        """The statements of a block in groups, and whether each is to be a function."""
+        if sum(map(self._size, block)) <= _MOST:
+            yield block, False
+            return
+        group: list[Statement] = []
+        found: list[tuple[list[Statement], bool]] = []
+        size = 0
+        for s in block:
+            mine = self._size(s)
+            stays = (mine > _MOST and _can_be_cut(s)) or (isinstance(s, HostCall) and s.number < 0)
+            if group and (stays or size + mine > _MOST):
+                found.append((group, size > _LEAST))
+                group, size = [], 0
+            if stays:
+                found.append(([s], False))
+            else:
+                group.append(s)
+                size += mine
+        if group:
+            found.append((group, size > _LEAST))
+        used: set[Variable] = set()
+        for some, apart in reversed(found):
+            if apart:
+                self._later[some[-1]] = set(used)
+            for s in some:
+                used |= _used(s)
+        yield from found
+
+    def cut(self, f: Function, group: Sequence[Statement]) -> None:
+        """Write a call that runs some statements, and the function of those."""
+        piece = _Piece(f, group)
+        name = f"piece{len(self.functions)}"
+        later = self._later.pop(group[-1])
+        kept = {s.variable: "" for s in group if isinstance(s, Let) and s.variable in later}
+        for variable in kept:
+            kind = register_type(variable.dtype)
+            kept[variable] = f"%kept{f.w.fresh()}"
+            f.entry.append(f"  {kept[variable]} = alloca {kind}")
+        self.functions.append(piece.whole(name, kept))
+        f.frame = max(f.frame, SLOT * len(piece.captured), SLOT)
+        piece.hand_over("%frame.inner")
+        status = f.w.value(f"call i64 @{name}(ptr %frame.inner, ptr %arguments, ptr %context)")
+        if self.module.taped:
+            f.look_at_tape()
+        stem = f.w.fresh("piece")
+        f.w.do(f"br i1 {f.w.value(f'icmp eq i64 {status}, 0')}, label %{stem}.done, label %{stem}.failed")
+        f.begin(f"{stem}.failed")
+        f.fail(status)
+        f.begin(f"{stem}.done")
+        for variable, cell in kept.items():
+            f.names[variable] = f.w.value(f"load {register_type(variable.dtype)}, ptr {cell}")
+
+
+def _can_be_cut(s: Statement) -> bool:
+    """Whether what is in a statement can be cut into groups."""
+    return isinstance(s, (While, If)) or (isinstance(s, For) and s.ordered)
+
+
+def _used(s: Statement) -> set[Variable]:
+    found = set(variables(s))
+    for block in s.blocks:
+        for inner in block:
+            found |= _used(inner)
+    return found
+
+
+def _written(block: Sequence[Statement]) -> Iterator[Storage]:
+    for s in block:
+        yield from (buffer.storage for buffer, _, written in accesses(s) if written)
+        yield from (view.storage for view in views(s))
+        for inner in s.blocks:
+            yield from _written(inner)
+
+
+class _Piece(Inner):
+    """Writes the function for some statements."""
+
+    def __init__(self, outer: Function, group: Sequence[Statement]) -> None:
+        super().__init__(outer)
+        self.group = outer.group
+        self.shares = outer.shares
+        self.cuts = False
+        self._group = group
+        self._kept: dict[Variable, str] = {}
+        self._arena = ""
+        self._registers: dict[Storage, str] = {}
+        """Where the numbers are outside that it has copies of."""
+
+    def whole(self, name: str, kept: dict[Variable, str]) -> str:
+        """The function; it keeps variables in some places outside."""
+        self._kept = kept
+        lines = self.text(self._group)
+        given = "ptr noalias %frame, ptr %arguments, ptr noalias %context"
+        return "\n".join([f"define internal i64 @{name}({given}) noinline #0 {{", *lines])
+
+    def block(self, statements: Sequence[Statement]) -> None:
+        super().block(statements)
+        if statements is not self._group:
+            return
+        for variable, cell in self._kept.items():
+            at = self.capture("ptr", cell)
+            self.w.do(f"store {register_type(variable.dtype)} {self.name(variable)}, ptr {at}")
+        written = set(_written(self._group))
+        for storage, at in self._registers.items():
+            if storage in written:
+                kind = register_type(storage.dtype)
+                self.w.do(f"store {kind} {self.w.value(f'load {kind}, ptr {self.pointers[storage]}')}, ptr {at}")
+
+    def enter(self) -> None:
+        pass
+
+    def let_go(self) -> None:
+        pass
+
+    def arena(self) -> str:
+        self._arena = self._arena or self.capture("ptr", self.outer.arena())
+        return self._arena
+
+    def pointer(self, storage: Storage) -> str:
+        known = storage.start is not None or storage in self.pointers or storage in self.slots
+        if not known and not self._is_own(storage):
+            if storage.role == "temporary" and (storage.size is None or self.memory.swapped(storage)):
+                self.outer.pointer(storage)
+                slot, capacity = self.outer.slots[storage]
+                self.slots[storage] = self.capture("ptr", slot), capacity and self.capture("ptr", capacity)
+            elif in_register(storage):
+                self.pointers[storage] = self._copied(storage)
+            else:
+                self.pointers[storage] = self.capture("ptr", self.outer.pointer(storage))
+        return super().pointer(storage)
+
+    def _is_own(self, storage: Storage) -> bool:
+        """Whether nobody else uses a storage."""
+        first, last = self._group[0], self._group[-1]
+        return storage.size is not None and self.memory.within(storage, first, last)
+
+    def _copied(self, storage: Storage) -> str:
+        """A copy of a number outside."""
+        kind, found = register_type(storage.dtype), f"%{storage.name}"
+        at = self._registers[storage] = self.capture("ptr", self.outer.pointer(storage))
+        self.entry += [
+            f"  {found} = alloca {kind}",
+            f"  {found}.before = load {kind}, ptr {at}",
+            f"  store {kind} {found}.before, ptr {found}",
+        ]
+        return found
