@@ -526,7 +526,7 @@ class LibraryCall(Statement):
 class Invoke(Statement):
     """Run a routine of the program: numbers are given by value, arrays where their consecutive elements lie.
 
-    Numbers among the results go to cells, arrays where they are to lie; those that a routine is lent are results, too.
+    Numbers among the results go to cells, arrays where they are to lie; what a routine is lent it changes.
     """
 
     __slots__ = ("operands", "results", "routine")
