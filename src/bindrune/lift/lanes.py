@@ -205,7 +205,7 @@ def each(
         described = items_of(items)
         if described is not None and stager.each(described, body, leaving, Variables(names, live)):
             return
-    if isinstance(items, Items) and _differs(items.count):
+    elif isinstance(items, Items) and _differs(items.count):
         _each_in_lanes(items, body, leaving, _cells(names, body))
         return
     for item in items:
