@@ -17,6 +17,7 @@ from bindrune.core.operation import Binary, registry
 from bindrune.graph.check import check_graph
 from bindrune.graph.dims import Dim
 from bindrune.graph.graph import NUMBER, PYTHON, STACK_TYPE, Graph, Literal, Node, Type, Value
+from bindrune.graph.inference import infer
 from bindrune.graph.text import parse, to_text
 from laws.samples import Sample
 from random_graphs import INTEGER, branch, call, each_operation, graphs, loop, of_sample, region
@@ -367,3 +368,20 @@ def test_graphs_are_immutable():
             setattr(thing, name, ())
     with pytest.raises(TypeError):
         graph.nodes[0].params["axis"] = 0
+
+
+def test_types_of_products_do_not_take_the_time_of_products(monkeypatch: pytest.MonkeyPatch):
+    seen: list[int] = []
+    matmul = registry["matmul"]
+    implementation = matmul.implementation
+
+    def looked_at(*operands: Any) -> Any:
+        seen.extend(np.size(x) for x in operands)
+        return implementation(*operands)
+
+    monkeypatch.setattr(matmul, "implementation", looked_at)
+    a, b = Type((1, 907, 1013), np.dtype(np.float32)), Type((3, 1013, 911), np.dtype(float))
+    assert infer(matmul, [a, b], {}) == (Type((3, 907, 911), np.dtype(float)),)
+    assert 0 < max(seen) < 1000
+    with pytest.raises(ValueError, match="size 907 is different from 911"):
+        infer(matmul, [b, a], {})

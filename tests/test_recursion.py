@@ -268,6 +268,24 @@ def wandering(x, n):
     return wandering(x, n - 1) * 1.01
 
 
+def mixing(a, b, n):
+    """Whole arrays in loops, given on in another order."""
+    if n <= 0:
+        return np.sum(b)
+    y = 0.0
+    for i in range(n):
+        b[:] = np.tanh(a + b)
+        y = y + 0.1 * a[i % 4]
+    a[:] = np.sin(a * b)
+    if y < 0.3:
+        y = y + mixing(np.sin(a), b, n - 1)
+    return y * b[2] + mixing(b, a, n - 2)
+
+
+def mixed(x, n):
+    return mixing(x.copy(), np.cos(x), n)
+
+
 V = np.random.default_rng(1).normal(size=14)
 W = np.array([[0.5, 0.1], [0.2, 0.4]])
 
@@ -285,6 +303,7 @@ GRADIENTS = [
     (changed(quicksort), (V, 0, 13)),
     (changed(scanned), (V + 3, 0, 14)),
     (summed, (0.3, 6)),
+    (mixed, (np.linspace(-0.5, 0.6, 4), 4)),
     (wandering, (0.3, 5)),
 ]
 

@@ -1,9 +1,9 @@
 """The types of an operation's results, found by performing it on samples.
 
 An operation's implementation is the one authority on shapes and dtypes, so it is asked: it runs on samples of the
-operands' types.  Elementwise operations run on single elements, for their shapes follow from broadcasting.  Where
-lengths are not known (`Dim`), the others run for several choices of them, and each length of a result is the linear
-expression that agrees with all.
+operands' types.  Elementwise operations run on single elements, for their shapes follow from broadcasting, and products
+on operands that are as small as their lengths can be told apart.  Where lengths are not known (`Dim`), the others run
+for several choices of them, and each length of a result is the linear expression that agrees with all.
 
 Refused: results whose lengths are no linear function of the operands' (`Unstageable`); whoever asked then goes on
 with the lengths of the arguments at hand.
@@ -28,6 +28,9 @@ __all__ = ["OF_VALUES", "infer", "sample"]
 OF_VALUES = frozenset({"eig", "lstsq"})
 """Operations whose results have types that no sample tells: complex or real, as many residuals as the rank says."""
 
+_PRODUCTS = frozenset({"matmul", "dot", "einsum", "inner", "vdot", "vecdot", "matvec", "vecmat"})
+"""Operations of which each length of the result is one of an operand's."""
+
 _PYTHON: dict[str, Any] = {"b": True, "i": 0, "f": 1.0, "c": 1 + 0j}
 _OTHERS = (1, 0.5, 2)
 """What numbers become where an operation is not defined for the first choice: quotients, `atanh`, `acosh`."""
@@ -47,7 +50,20 @@ def infer(op: Op, types: Sequence[Type], params: Mapping[str, Any]) -> tuple[Typ
         return (found._replace(shape=broadcast_shapes([t.shape for t in types])),)
     if any(isinstance(n, Dim) for t in types for n in t.shape) or next(dims_in(params), None) is not None:
         return _with_lengths(op, types, params)
+    if op.name in _PRODUCTS:
+        return _of_product(op, types, params)
     return _remembered(op, types, params)
+
+
+def _of_product(op: Op, types: Sequence[Type], params: Mapping[str, Any]) -> tuple[Type, ...]:
+    """The types where other lengths stand for those there are: lengths that are equal stay so, and so does one."""
+    lengths = sorted({0, 1, *(n for t in types for n in t.shape)})
+    small = {n: i for i, n in enumerate(lengths)}
+    try:
+        found = _remembered(op, [t._replace(shape=tuple(small[n] for n in t.shape)) for t in types], params)
+    except ValueError:
+        return _remembered(op, types, params)  # it says which lengths do not fit
+    return tuple(t._replace(shape=tuple(lengths[i] for i in t.shape)) for t in found)
 
 
 def _of_one_element(type: Type) -> Type:

@@ -7,26 +7,44 @@ share of it that matters even one element after the other, are neither jammed no
 
 from __future__ import annotations
 
-from .loops import Aside, For, Program, Statement
+from collections.abc import Iterator
+
+from .loops import For, Program, Statement
 from .work import least_work, work
 
-__all__ = ["set_aside"]
+__all__ = ["Aside", "set_aside"]
 
 _SHARE = 1 / 500
 """The part of a program's time that may be given away."""
 
 
+class Aside(Statement):
+    """A loop of a program that takes next to no part of its time."""
+
+    __slots__ = ("body",)
+
+    def __init__(self, body: list[Statement]) -> None:
+        self.body = body
+
+    @property
+    def blocks(self) -> tuple[list[Statement], ...]:
+        return (self.body,)
+
+    def lines(self) -> Iterator[str]:
+        yield "aside:"
+        for s in self.body:
+            yield from (f"    {line}" for line in s.lines())
+
+
 def set_aside(program: Program) -> None:
     """Set aside the loops of a program that are not worth being optimised."""
     left = _SHARE * least_work(program.body)
-    costs = {i: work([s]) for i, s in enumerate(program.body) if isinstance(s, For) and _is_known(s)}
-    body = list(program.body)
-    for i, cost in sorted(costs.items(), key=lambda item: item[1]):
+    loops = [(work([s]), i, s) for i, s in enumerate(program.body) if isinstance(s, For) and _is_known(s)]
+    for cost, i, s in sorted(loops, key=lambda item: item[:2]):
         left -= cost
         if left < 0:
             break
-        body[i] = Aside([body[i]])
-    program.body = body
+        program.body[i] = Aside([s])
 
 
 def _is_known(s: Statement) -> bool:

@@ -16,9 +16,9 @@ import numpy as np
 
 from ...graph.dims import Dim, Length
 from ...graph.graph import PYTHON, Type, Value
+from .context import CONTEXT_DEEPEST, CONTEXT_TAPE, STACK_BOUNDS
 from .entry import CONTEXT_WORDS
 from .formats import memory_type
-from .functions import CONTEXT_DEEPEST, CONTEXT_TAPE, STACK_BOUNDS
 from .integers import LIMIT
 
 __all__ = ["ALONE", "PROGRAM", "UNREADY", "Interface", "Parameter", "declaration", "function_text", "is_passable"]

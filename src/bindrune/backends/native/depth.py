@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .functions import CONTEXT_DEEPEST, STACK_BOUNDS
+from .context import CONTEXT_DEEPEST, STACK_BOUNDS
 from .machine import define_symbol
 
 __all__ = ["define_depth"]

@@ -21,15 +21,15 @@ from ...graph.dims import substitute, values_in
 from ...graph.graph import PYTHON, STACK_TYPE, Graph, Literal, Type, Value
 from ...graph.interpreter import interpret_apart
 from .calls import HOST
+from .context import CONTEXT_TAPE, CONTEXT_VALUES, DEEP, FULL, OUTSIDE
 from .depth import define_depth
 from .entry import CONTEXT_WORDS, bound_entry, is_plain, table_of, workspace_of
-from .functions import CONTEXT_TAPE, CONTEXT_VALUES, DEEP, FULL, OUTSIDE
 from .integers import LIMIT
 from .llvm import Module
 from .loops import For, HostCall, Invoke, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
-from .machine import MATRICES, Code, compile_text, define_libraries, define_symbol
+from .machine import Code, compile_text, define_libraries, define_symbol
 from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
 from .threads import define_threads
 
@@ -68,7 +68,6 @@ class Executable:
     Attributes:
         graph: what it was compiled from.
         callbacks: the operations it leaves to the host, each with the user's line.
-        loops: the loop program's text.
         enter: from a tuple of arguments to the list of outputs, or None where they are not just as compiled for; None
             itself where some arguments or results are never handed over so.
     """
@@ -76,7 +75,6 @@ class Executable:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.callbacks: list[str] = []
-        self.loops = ""
         self.enter: Callable[[tuple[Any, ...]], list[Any] | None] | None = None
         self._code: Code | None = None
         self._types = [v.type for v in graph.inputs]
@@ -90,7 +88,6 @@ class Executable:
         except UnlowerableError as reason:
             self.callbacks.append(f"the whole program: {reason}")
             return
-        self.loops = str(self._program)
         self.callbacks += [f"{entry.op.name}: {entry.line}" for entry in self._program.calls]
         self._constants = [array for _, array in self._program.constants]
         module = Module(self._program)
@@ -100,8 +97,7 @@ class Executable:
             define_threads()
         if module.recursive:
             define_depth()
-        if MATRICES in text:
-            define_libraries()
+        define_libraries(text)
         self._code = compile_text(text)
         run = self._code.address("run")
         self._function = _PROTOTYPE(run)
@@ -137,6 +133,11 @@ class Executable:
         if work:
             tapes.append(ctypes.c_int64.from_address(work + 8 * (CONTEXT_TAPE + 1)).value)
         return self._arena + sum(tapes)
+
+    @property
+    def loops(self) -> str:
+        """The loop program's text."""
+        return str(self._program) if self._code else ""
 
     @property
     def llvm(self) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .advice import STEP_BY_STEP, advised, does_several
+from .asides import Aside
 from .calls import call_host, call_library, call_routine
+from .context import CONTEXT_DEEPEST, CONTEXT_TAPE, CONTEXT_VALUES, FULL, OUTSIDE, STACK_BOUNDS
 from .formats import constant, memory_type, register_type
 from .instructions import cast, instruct
 from .lanes import lanes_of
@@ -19,7 +21,6 @@ from .loops import (
     Affine,
     Allocate,
     Apply,
-    Aside,
     Buffer,
     Check,
     Const,
@@ -47,37 +48,7 @@ from .splitting import is_independent
 if TYPE_CHECKING:
     from .llvm import Module
 
-__all__ = [
-    "CONTEXT_DEEPEST",
-    "CONTEXT_TAPE",
-    "CONTEXT_VALUES",
-    "DEEP",
-    "FULL",
-    "OUTSIDE",
-    "STACK_BOUNDS",
-    "Function",
-]
-
-CONTEXT_TAPE = 2
-"""Where in the context the address of the tape lies, and behind it the bytes it has room for."""
-
-OUTSIDE = -(1 << 32)
-"""The status of a program that would have left its buffers."""
-
-FULL = -(1 << 33) - 1
-"""The status of a program for which there is not enough memory; for C its lower half is, which says the same there."""
-
-DEEP = -(1 << 34) - 3
-"""The status of a program whose routines call each other deeper than the stack of its thread allows."""
-
-CONTEXT_DEEPEST = 4
-"""Where in the context the address stands below which no routine is begun, and that where its stack ends above."""
-
-STACK_BOUNDS = "bindrune.stack"
-"""The symbol of the function that puts both there."""
-
-CONTEXT_VALUES = 6
-"""Where in the context the values begin that the host is told."""
+__all__ = ["Function"]
 
 _SMALL = 1024
 """The bytes up to which a temporary array lies on the stack."""

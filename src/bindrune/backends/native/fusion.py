@@ -188,7 +188,7 @@ def _fused(block: list[Statement]) -> tuple[list[Statement], _Effects]:
             _join(done, len(done) - 1)
     total = _Effects()
     for _, mine in done:
-        total.add(mine)
+        total.add(mine, elements=True)
     return [s for s, _ in done], total
 
 
@@ -314,9 +314,10 @@ def _merge(a: For, effects: _Effects, b: For) -> tuple[For, _Effects]:
     moved = Rewriter({b.variable: affine(a.variable)}).block(b.body)
     body = [*a.body, *moved]
     if sum(isinstance(s, For) for s in body) > 1:
-        body, _ = _fused(body)
+        body, effects = _fused(body)
         fused = For(a.variable, a.extent, body, False)
-        return fused, _effects(fused)
+        _add_own(fused, effects)
+        return fused, effects
     for s in moved:
         effects.add(_effects(s), elements=True)
     effects.indexed.discard(a.variable)

@@ -10,12 +10,12 @@ same range in all steps.
 
 from __future__ import annotations
 
+from .asides import Aside
 from .loops import (
     INTEGER,
     Accumulate,
     Affine,
     Apply,
-    Aside,
     Buffer,
     For,
     Let,

@@ -11,8 +11,9 @@ import os
 
 from . import complexes, mathematics  # noqa: F401  (they enter what they write)
 from .advice import metadata
+from .context import CONTEXT_TAPE
 from .cutting import Cutting
-from .functions import CONTEXT_TAPE, Function
+from .functions import Function
 from .instructions import Writer
 from .loops import Program
 from .machine import vector_bytes

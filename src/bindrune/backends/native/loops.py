@@ -28,7 +28,6 @@ __all__ = [
     "Affine",
     "Allocate",
     "Apply",
-    "Aside",
     "Buffer",
     "Check",
     "Const",
@@ -127,6 +126,8 @@ class Affine(Expression):
             return self + other.offset
         if not self.terms:
             return other + self.offset
+        if self.terms[-1][0].number < other.terms[0][0].number:
+            return Affine(self.terms + other.terms, self.offset + other.offset)
         sums = dict(self.terms)
         for variable, factor in other.terms:
             sums[variable] = sums.get(variable, 0) + factor
@@ -430,23 +431,6 @@ class If(Statement):
         if self.otherwise:
             yield "else:"
             yield from _indented(self.otherwise)
-
-
-class Aside(Statement):
-    """Loops that take next to no part of the program's time."""
-
-    __slots__ = ("body",)
-
-    def __init__(self, body: list[Statement]) -> None:
-        self.body = body
-
-    @property
-    def blocks(self) -> tuple[list[Statement], ...]:
-        return (self.body,)
-
-    def lines(self) -> Iterator[str]:
-        yield "aside:"
-        yield from _indented(self.body)
 
 
 class Check(Statement):

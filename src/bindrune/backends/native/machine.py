@@ -96,20 +96,29 @@ def vector_variants(symbol: str, arguments: int, itemsize: int) -> list[tuple[in
     return found
 
 
+_LIBRARIES = {"cython_blas": ("gemm", "trsm"), "cython_lapack": ("gesv", "getrf", "potrf")}
+"""The libraries for matrices, and what is called of them."""
+
+
 @alone
+def define_libraries(text: str) -> None:
+    """Let machine code call the libraries for matrices that SciPy has, if its text does."""
+    for library, routines in _LIBRARIES.items():
+        if any(f"@{MATRICES}{letter}{routine}(" in text for routine in routines for letter in "sdcz"):
+            _define_library(library)
+
+
 @functools.cache
-def define_libraries() -> None:
-    """Let machine code call the libraries for matrices that SciPy has."""
+def _define_library(library: str) -> None:
     name = ctypes.pythonapi.PyCapsule_GetName
     name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    for library, routines in (("cython_blas", ("gemm", "trsm")), ("cython_lapack", ("gesv", "getrf", "potrf"))):
-        found = _part_of_scipy("scipy.linalg", library)
-        for routine in routines:
-            for function in (f"{letter}{routine}" for letter in ("sdcz" if routine == "gemm" else "sd")):
-                capsule = found.__pyx_capi__[function]
-                define_symbol(f"{MATRICES}{function}", get(capsule, name(capsule)))
+    found = _part_of_scipy("scipy.linalg", library)
+    for routine in _LIBRARIES[library]:
+        for function in (f"{letter}{routine}" for letter in ("sdcz" if routine == "gemm" else "sd")):
+            capsule = found.__pyx_capi__[function]
+            define_symbol(f"{MATRICES}{function}", get(capsule, name(capsule)))
 
 
 def _part_of_scipy(package: str, name: str) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .asides import Aside
 from .loops import (
     Accumulate,
     Affine,
     Allocate,
     Apply,
-    Aside,
     Buffer,
     Check,
     Const,

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .calls import returned
+from .context import DEEP
 from .formats import memory_type, register_type
-from .functions import DEEP, Function
+from .functions import Function
 from .loops import Program, Storage
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...core.stack import EMPTY, STACK, ZEROS, Stack
 from ...graph.graph import ARRAY, NUMBER, Type
-from .functions import CONTEXT_TAPE
+from .context import CONTEXT_TAPE
 from .lower import FIRST
 from .stacks import HEADER, NEVER_EMPTY, WORD
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .instructions import LIBRARY
-from .loops import Apply, Expression, For, If, LibraryCall, Statement
-from .rewriting import expressions
+from .loops import Accumulate, Apply, Expression, For, If, Let, LibraryCall, Statement, Store
 
 __all__ = ["least_work", "work"]
 
@@ -33,7 +32,7 @@ def work(block: Iterable[Statement]) -> int:
         elif isinstance(s, If):
             total += max(work(s.then), work(s.otherwise))
         else:
-            total += 1 + sum(map(_cost, expressions(s)))
+            total += 1 + (_cost(s.value) if isinstance(s, (Let, Store, Accumulate)) else 0)
     return total
 
 
