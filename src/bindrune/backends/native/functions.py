@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .advice import STEP_BY_STEP, advised, does_several
 from .asides import Aside
 from .calls import call_host, call_library, call_routine
 from .context import CONTEXT_DEEPEST, CONTEXT_TAPE, CONTEXT_VALUES, FULL, OUTSIDE, STACK_BOUNDS
-from .formats import constant, memory_type, numeric, of_parts, register_type
-from .instructions import cast, instruct, pair, parts
+from .formats import constant, memory_type, register_type
+from .instructions import cast, instruct
 from .lanes import lanes_of
 from .loops import (
     Accumulate,
@@ -44,15 +42,13 @@ from .loops import (
     affine,
 )
 from .memory import Memory, in_register
+from .pairs import chosen, combined, loaded, stored
 from .splitting import is_independent
 
 if TYPE_CHECKING:
     from .llvm import Module
 
-__all__ = ["REORDERED", "Function"]
-
-REORDERED = {"add": "fadd", "multiply": "fmul"}
-"""The accumulations whose order may be changed, and their instructions."""
+__all__ = ["Function"]
 
 _SMALL = 1024
 """The bytes up to which a temporary array lies on the stack."""
@@ -247,20 +243,7 @@ class Function:
         dtype = buffer.dtype
         if in_register(buffer.storage):
             return self.w.value(f"load {register_type(dtype)}, ptr {address}")
-        said = self.memory.overlap(buffer.storage) + self.group
-        if dtype.kind == "c" and numeric(dtype):
-            part = of_parts(dtype)
-            both = [
-                self.w.value(f"load {register_type(part)}, ptr {at}, align {_alignment(part)}{said}")
-                for at in self.parts(address, part)
-            ]
-            return pair(self.w, both[0], both[1], dtype)
-        found = self.w.value(f"load {memory_type(dtype)}, ptr {address}, align {_alignment(dtype)}{said}")
-        return self.w.value(f"trunc i8 {found} to i1") if dtype.kind == "b" else found
-
-    def parts(self, address: str, part: np.dtype[Any]) -> tuple[str, str]:
-        """Where the parts of a complex number lie."""
-        return address, self.w.value(f"getelementptr inbounds {register_type(part)}, ptr {address}, i64 1")
+        return loaded(self.w, address, dtype, self.memory.overlap(buffer.storage) + self.group)
 
     def store(self, buffer: Buffer, index: Sequence[Affine], x: str) -> None:
         """Write an element."""
@@ -271,15 +254,7 @@ class Function:
         if in_register(buffer.storage):
             self.w.do(f"store {register_type(dtype)} {x}, ptr {address}")
             return
-        said = self.memory.overlap(buffer.storage) + self.group
-        if dtype.kind == "c" and numeric(dtype):
-            part = of_parts(dtype)
-            for at, v in zip(self.parts(address, part), parts(self.w, x, dtype), strict=True):
-                self.w.do(f"store {register_type(part)} {v}, ptr {at}, align {_alignment(part)}{said}")
-            return
-        if dtype.kind == "b":
-            x = self.w.value(f"zext i1 {x} to i8")
-        self.w.do(f"store {memory_type(dtype)} {x}, ptr {address}, align {_alignment(dtype)}{said}")
+        stored(self.w, address, x, dtype, self.memory.overlap(buffer.storage) + self.group)
 
     # ------------------------------------------------------------------------------------------- the whole function
 
@@ -362,21 +337,12 @@ class Function:
             return self.load(x.buffer, x.index)
         assert isinstance(x, Apply)
         if x.name == "where":
-            return self.chosen(x.dtype, *map(self.value, x.arguments))
+            return chosen(self.w, x.dtype, *map(self.value, x.arguments))
         arguments = [self.value(a) for a in x.arguments]
         source = x.arguments[0].dtype
         if x.name == "convert":
             return cast(self.w, arguments[0], source, x.dtype)
         return instruct(self.w, x.name, arguments, source, x.dtype)
-
-    def chosen(self, dtype: np.dtype[Any], condition: str, a: str, b: str) -> str:
-        """One of two numbers."""
-        if dtype.kind == "c" and numeric(dtype):
-            both = zip(parts(self.w, a, dtype), parts(self.w, b, dtype), strict=True)
-            real, imag = (self.chosen(of_parts(dtype), condition, *some) for some in both)
-            return pair(self.w, real, imag, dtype)
-        t = register_type(dtype)
-        return self.w.value(f"select i1 {condition}, {t} {a}, {t} {b}")
 
     # ------------------------------------------------------------------------------------------------- statements
 
@@ -440,17 +406,7 @@ class Function:
     def accumulate(self, s: Accumulate) -> None:
         x = self.value(s.value)
         old = self.load(s.buffer, s.index)
-        self.store(s.buffer, s.index, self.combined(s.name, old, x, s.buffer.dtype))
-
-    def combined(self, name: str, old: str, x: str, dtype: np.dtype[Any]) -> str:
-        """Two numbers combined by an operation that may be reordered."""
-        if name in REORDERED and dtype.kind == "f":
-            return self.w.value(f"{REORDERED[name]} reassoc {register_type(dtype)} {old}, {x}")
-        if name == "add" and dtype.kind == "c":
-            both = zip(parts(self.w, old, dtype), parts(self.w, x, dtype), strict=True)
-            real, imag = (self.combined(name, *some, of_parts(dtype)) for some in both)
-            return pair(self.w, real, imag, dtype)
-        return instruct(self.w, name, [old, x], dtype, dtype)
+        self.store(s.buffer, s.index, combined(self.w, s.name, old, x, s.buffer.dtype))
 
     def loop(self, s: For) -> None:
         if s.extent.known == 1:
@@ -568,10 +524,6 @@ class Function:
 
     def invoke(self, s: Invoke) -> None:
         call_routine(self, s)
-
-
-def _alignment(dtype: np.dtype[Any]) -> int:
-    return min(dtype.itemsize, 8)
 
 
 _WRITERS: dict[type[Statement], Callable[[Function, Any], None]] = {

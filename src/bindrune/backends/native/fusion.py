@@ -30,9 +30,9 @@ from .loops import (
     Swap,
     Variable,
     affine,
-    differ,
 )
 from .mathematics import KERNELS
+from .ranges import differ
 from .rewriting import Access, Rewriter, accesses, expressions, variables, views
 
 __all__ = ["fuse", "same_step"]

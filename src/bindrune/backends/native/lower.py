@@ -42,9 +42,8 @@ from .loops import (
     Store,
     Variable,
     affine,
-    largest,
-    nonnegative,
 )
+from .ranges import largest, nonnegative
 from .schedule import scheduled
 from .views import View, broadcast, whole
 

@@ -26,8 +26,8 @@ from .loops import (
     Store,
     Variable,
     affine,
-    differ,
 )
+from .ranges import differ
 from .rewriting import Rewriter, accesses, views
 
 __all__ = ["pack"]

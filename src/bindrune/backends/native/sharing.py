@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .advice import STEP_BY_STEP
 from .formats import constant, register_type
-from .functions import REORDERED, Function
+from .functions import Function
 from .inner import SLOT, Inner, place_in
 from .instructions import instruct
 from .loops import (
@@ -30,6 +30,7 @@ from .loops import (
 )
 from .memory import in_register
 from .neutral import neutral
+from .pairs import REORDERED
 from .rewriting import accesses
 from .threads import EVEN, MANY, MOST, PARALLEL, PARTS
 from .work import work

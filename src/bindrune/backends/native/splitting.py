@@ -27,8 +27,8 @@ from .loops import (
     Store,
     Variable,
     affine,
-    nonnegative,
 )
+from .ranges import nonnegative
 from .rewriting import Access, Rewriter, accesses
 
 __all__ = ["is_independent", "split"]

@@ -38,8 +38,8 @@ from .loops import (
     Variable,
     While,
     affine,
-    differ,
 )
+from .ranges import differ
 from .rewriting import Rewriter, accesses, expressions, variables, views
 
 __all__ = ["add_after_loops", "gather_terms", "merge_totals"]
