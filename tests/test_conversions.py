@@ -57,7 +57,7 @@ def collatz(x: Any) -> Any:
 
 
 def repeated(x: Any) -> Any:
-    return sum([x[1]] * int(x[0]) + int(x[2]) * [x[3]]) + x[4]
+    return sum([x[1]] * int(x[0]) + list(int(x[2]) * (x[3],)) + np.argmax(x) * [x[4]]) + len("ab" * int(x[0]))
 
 
 def counted(x: Any) -> Any:
@@ -85,7 +85,7 @@ def belonging(x: Any) -> Any:
     return s if n in none else s + (None in (n, 1)) + (n in ("a", 1))
 
 
-LANES = [nearest, interpolated, parities, powers, repeated, belonging]
+LANES = [nearest, interpolated, parities, powers, belonging]
 
 
 @pytest.mark.parametrize("program", [*LANES, collatz, counted, of_lengths])
@@ -103,6 +103,15 @@ def test_conversions_that_differ_between_lanes(program: Program) -> None:
     np.testing.assert_allclose(br.vmap(program)(ROWS), [program(x) for x in ROWS])
     np.testing.assert_allclose(br.vmap(br.grad(program))(ROWS), [br.grad(program)(x) for x in ROWS])
     np.testing.assert_allclose(br.jit(br.vmap(program))(ROWS), [program(x) for x in ROWS])
+
+
+def test_sequences_that_are_repeated() -> None:
+    compiled = br.jit(repeated)
+    for x in ROWS:
+        np.testing.assert_allclose(compiled(x), repeated(x))
+        np.testing.assert_allclose(br.jit(br.grad(repeated))(x), br.grad(repeated)(x))
+    with pytest.raises(br.TracedConditionError, match="differs between the lanes"):
+        br.vmap(repeated)(ROWS)
 
 
 def test_what_no_integer_stands_for() -> None:

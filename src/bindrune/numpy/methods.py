@@ -135,10 +135,26 @@ def store(cell: Array, result: Array, name: str) -> Array:
     return cell
 
 
+_SEQUENCES = frozenset({list, tuple, str, bytes})
+
+
+def _repeating(multiply: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Multiplication that repeats Python's sequences, as integers of Python's and of NumPy's do."""
+
+    def method(self: Array, other: Any) -> Any:
+        if type(other) in _SEQUENCES and is_scalar(self) and self.dtype.kind in "biu":
+            return other * operator.index(concrete(self))
+        return multiply(self, other)
+
+    return method
+
+
 for _name, _op in _BINARY.items():
     _attach(f"__{_name}__", _forward(registry[_op], f"__r{_name}__"))
     _attach(f"__r{_name}__", _reflected(registry[_op]))
     _attach(f"__i{_name}__", _augmented(registry[_op], f"__r{_name}__"))
+for _name in ("__mul__", "__rmul__"):
+    _attach(_name, _repeating(vars(Array)[_name]))
 for _name, _op in _COMPARE.items():
     _attach(f"__{_name}__", _comparing(registry[_op]))
 for _name, _op in _UNARY.items():
