@@ -350,3 +350,18 @@ def test_the_first_factor_of_a_recurrence_has_no_meaning() -> None:
 
         for first in (np.inf, np.nan):
             compare(recur, np.array([first, 0.5, 3.0]), np.ones(3))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0)])
+def test_running_results_that_are_read_across_rows(axis: int, order: tuple[int, ...]) -> None:
+    """What a loop in order writes is not read before another step of the loop around it has written it."""
+
+    def f(x: Any) -> Any:
+        y = np.transpose(np.maximum.accumulate(x, axis=axis), order)
+        z = np.cumsum(y, axis=1)
+        return y[:, 1:] != y[:, :-1], z[1:] - z[:-1] + y[:-1], np.cumprod(z, axis=2)[..., ::-1] * y
+
+    x = np.random.default_rng(axis).normal(size=(3, 3, 3))
+    for found, expected in zip(br.jit(f, backend="native")(x), f(x), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -68,7 +68,7 @@ class _Effects:
 
     def __init__(self) -> None:
         self.elements: dict[Storage, list[Access]] = {}
-        """Each access by where it is; not of what is never fused."""
+        """Each access by where it is; not of a loop in order that stands by itself, which is never fused."""
         self.complete = True
         """Whether these are all of them."""
         self.read: set[Any] = set()
@@ -124,10 +124,9 @@ def _effects(s: Statement) -> _Effects:
     if isinstance(s, Invoke):
         found.read.add(_TAPE)
         found.written.add(_TAPE)
-    fusible = isinstance(s, For) and not s.ordered
     for block in s.blocks:
         for inner in block:
-            found.add(_effects(inner), elements=fusible)
+            found.add(_effects(inner), elements=True)
     if isinstance(s, For):
         found.defined.add(s.variable)
         found.indexed.discard(s.variable)
