@@ -68,7 +68,7 @@ class _Effects:
 
     def __init__(self) -> None:
         self.elements: dict[Storage, list[Access]] = {}
-        """Each access by where it is; not of a loop in order that stands by itself, which is never fused."""
+        """Each access by where it is."""
         self.complete = True
         """Whether these are all of them."""
         self.read: set[Any] = set()
@@ -80,12 +80,11 @@ class _Effects:
         self.stops = False
         self.size = 0
 
-    def add(self, other: _Effects, elements: bool = False) -> None:
+    def add(self, other: _Effects) -> None:
         """Take in what another statement does."""
-        if elements:
-            for storage, its_elements in other.elements.items():
-                self.elements.setdefault(storage, []).extend(its_elements)
-        self.complete &= other.complete and elements
+        for storage, its_elements in other.elements.items():
+            self.elements.setdefault(storage, []).extend(its_elements)
+        self.complete &= other.complete
         self.read |= other.read
         self.written |= other.written
         self.used |= other.used
@@ -126,7 +125,7 @@ def _effects(s: Statement) -> _Effects:
         found.written.add(_TAPE)
     for block in s.blocks:
         for inner in block:
-            found.add(_effects(inner), elements=True)
+            found.add(_effects(inner))
     if isinstance(s, For):
         found.defined.add(s.variable)
         found.indexed.discard(s.variable)
@@ -187,7 +186,7 @@ def _fused(block: list[Statement]) -> tuple[list[Statement], _Effects]:
             _join(done, len(done) - 1)
     total = _Effects()
     for _, mine in done:
-        total.add(mine, elements=True)
+        total.add(mine)
     return [s for s, _ in done], total
 
 
@@ -195,8 +194,9 @@ def _add_own(s: Statement, found: _Effects) -> None:
     """Add to the effects of its parts what a statement itself does."""
     found.size += 1
     found.used.update(variables(s))
-    for buffer, _, _ in accesses(s):
-        found.read.add(_memory(buffer.storage))
+    for access in accesses(s):
+        found.elements.setdefault(access[0].storage, []).append(access)
+        found.read.add(_memory(access[0].storage))
     if isinstance(s, For):
         found.defined.add(s.variable)
         found.indexed.discard(s.variable)
@@ -207,7 +207,7 @@ def _join(done: list[tuple[Statement, _Effects]], at: int) -> None:
     last, effects = done[at]
     assert isinstance(last, For)
     needed = _Effects()
-    needed.add(effects, elements=True)
+    needed.add(effects)
     before: set[int] = set()
     for p in range(at - 1, max(at - 1 - _WINDOW, -1), -1):
         s, mine = done[p]
@@ -223,7 +223,7 @@ def _join(done: list[tuple[Statement, _Effects]], at: int) -> None:
                 return
         if _ordered(mine, needed):
             before.add(p)
-            needed.add(mine, elements=True)
+            needed.add(mine)
 
 
 def _joinable(a: For, first: _Effects, b: For, second: _Effects) -> bool:
@@ -318,7 +318,7 @@ def _merge(a: For, effects: _Effects, b: For) -> tuple[For, _Effects]:
         _add_own(fused, effects)
         return fused, effects
     for s in moved:
-        effects.add(_effects(s), elements=True)
+        effects.add(_effects(s))
     effects.indexed.discard(a.variable)
     return For(a.variable, a.extent, body, False), effects
 
