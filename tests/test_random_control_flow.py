@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bindrune as br
-from bindrune.backends.native import deferring, fusion, jamming, packing, simplification, splitting
+from bindrune.backends.native import deferring, fusion, jamming, packing, splitting, swapping
 
 COUNT = os.environ.get("BINDRUNE_PROGRAMS")
 
@@ -253,7 +253,7 @@ def test_a_function_agrees_with_small_loops_arranged_as_large_ones(source: str) 
             (fusion, "_LONG_ROW"),
             (packing, "_FEW"),
             (jamming, "_SHORT"),
-            (simplification, "_LARGE"),
+            (swapping, "_LARGE"),
             (splitting, "_FEWEST"),
             (deferring, "_SMALLEST"),
         ):

@@ -304,6 +304,10 @@ class Staging(Handler):
     def peek(self, value: Any) -> Any:
         return sample(value.type)
 
+    @property
+    def tells(self) -> bool:  # type: ignore[override]
+        return self.known is not None
+
     def concrete(self, value: Any) -> Any:
         if self.known is None:
             raise Unstageable(

@@ -63,6 +63,8 @@ class Handler:
     """Whether a cell stands for one value per lane."""
     symbolic = False
     """Whether values are not known while the function runs: it is being staged."""
+    tells = True
+    """Whether values, if they are symbolic, can be told for the call at hand."""
     level: int
     origin: object
     """What messages call the transformation, by its `str`."""

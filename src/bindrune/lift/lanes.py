@@ -17,8 +17,7 @@ import functools
 import itertools
 import operator
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -176,20 +175,18 @@ def loop(test: Callable[[], Any], body: Callable[[], None], names: tuple[str, ..
     cells = _cells(names, body, test)
     going = _running(going.astype(bool))
     while _lowest(going).any():
-        with _only(going, cells):
-            body()
-            again = test()
-        going = np.logical_and(going, again)
+        going = np.logical_and(going, _step(going, cells, body, test))
 
 
-@contextmanager
-def _only(going: Any, cells: dict[str, types.CellType]) -> Iterator[None]:
-    """Run something in some lanes only; in the others variables stay what they are."""
+def _step(going: Any, cells: dict[str, types.CellType], body: Callable[[], None], test: Callable[[], Any]) -> Any:
+    """A step of a loop in some lanes only, and what is found after it; in the others variables stay what they are."""
     before = {name: _get(cell) for name, cell in cells.items()}
     with masked(going):
-        yield
+        body()
+        found = test()
     for name, cell in cells.items():
         _set(cell, _select(going, _get(cell), before[name], f"the variable {name!r}"))
+    return found
 
 
 def each(
@@ -222,8 +219,7 @@ def _each_in_lanes(
         going = _running(place < items.count)
         if not _lowest(going).any():
             return
-        with _only(going, cells):
-            body(items.at(place))
+        _step(going, cells, functools.partial(body, items.at(place)), lambda: None)
         if leaving is not None and all_lanes(leaving()):
             return
 

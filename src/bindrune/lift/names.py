@@ -213,15 +213,27 @@ def _float(value: Any = 0.0) -> Any:
 
 
 def _exact(kind: Any) -> Callable[..., Any]:
-    """`bool` or `int`: of a number for which Python has no one answer it is traced in turn, or one for each lane."""
+    """`bool` or `int`: of a number that nobody knows in a loop or a branch that is being staged, a traced one."""
 
     def converted(*values: Any, **keywords: Any) -> Any:
         value = values[0] if values else None
-        if isinstance(value, Array) and value.shape == () and not is_concrete(value) and value.dtype.kind in "biuf":
+        if isinstance(value, Array) and value.shape == () and value.dtype.kind in "biuf" and _is_untold(value):
             return as_python(value, kind)
         return kind(*values, **keywords)
 
     return converted
+
+
+def _is_untold(value: Any) -> bool:
+    """Whether a value is not known before the program runs; of one that differs between lanes there is none to know."""
+    while isinstance(value, Array):
+        value = value.read()
+        if value._handler.per_lane:
+            return False
+        if not value._handler.tells:
+            return True
+        value = value._value
+    return False
 
 
 def _complex(*values: Any) -> Any:
