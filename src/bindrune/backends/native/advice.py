@@ -1,4 +1,4 @@
-"""What LLVM is told of a loop: to write it out, to leave it as it is, how to make vectors of it."""
+"""What becomes of a loop: whether it is written out, left as it is, made vectors of; and how LLVM is told."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Container
 
 from .loops import Accumulate, For, Statement
 
-__all__ = ["STEP_BY_STEP", "advised", "does_several", "metadata"]
+__all__ = ["STEP_BY_STEP", "advised", "does_several", "is_short", "metadata"]
 
 STEP_BY_STEP = "vectorize.enable"
 """The loop is to stay as it is."""
 
-_WRITTEN_OUT = "unroll.full"
 _WRITTEN_OUT_IN_VECTORS = "vectorize.followup_vectorized"
 _ONE_AT_A_TIME = "interleave.count"
 """No more than one vector at a time is computed."""
@@ -44,15 +43,13 @@ def does_several(s: For) -> bool:
 
 
 def advised(s: For, vectors: Container[For]) -> str:
-    """What LLVM should do with a loop: write out short ones, and of the others vectorise the inner ones only.
+    """What LLVM should do with a loop that is not written out: vectorise the inner ones only.
 
     Args:
         s: the loop.
         vectors: the loops whose steps are lanes of vectors already.
     """
-    if _is_short(s, vectors):
-        return _WRITTEN_OUT
-    if any(isinstance(loop, For) and not _is_short(loop, vectors) for loop in s.body):
+    if any(isinstance(loop, For) and not is_short(loop, vectors) for loop in s.body):
         return STEP_BY_STEP
     steps = s.extent.known
     if steps is not None and _SHORT < steps < 2 * _SHORT:
@@ -63,7 +60,11 @@ def advised(s: For, vectors: Container[For]) -> str:
     return _ONE_AT_A_TIME if steps is not None and steps >= _LONG and not sums else ""
 
 
-def _is_short(s: For, vectors: Container[For]) -> bool:
+def is_short(s: For, vectors: Container[For]) -> bool:
+    """Whether a loop is to be written out, step by step.
+
+    LLVM could be told to, but warns where such a loop's end has become another one's.
+    """
     return s.extent.known is not None and s.extent.known < _SHORT and _written_out(s, vectors) <= _LARGEST
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .advice import STEP_BY_STEP, advised, does_several
+from .advice import STEP_BY_STEP, advised, does_several, is_short
 from .asides import Aside
 from .calls import call_host, call_library, call_routine
 from .context import CONTEXT_DEEPEST, CONTEXT_TAPE, CONTEXT_VALUES, FULL, OUTSIDE, STACK_BOUNDS
@@ -225,6 +225,8 @@ class Function:
         """The sum of two lengths."""
         if a == "0" or b == "0":
             return b if a == "0" else a
+        if not (a.startswith("%") or b.startswith("%")):
+            return str(int(a) + int(b))
         return self.w.value(f"add nsw i64 {a}, {b}")
 
     def times(self, a: str, b: str) -> str:
@@ -233,6 +235,8 @@ class Function:
             return "0"
         if a == "1" or b == "1":
             return b if a == "1" else a
+        if not (a.startswith("%") or b.startswith("%")):
+            return str(int(a) * int(b))
         return self.w.value(f"mul nsw i64 {a}, {b}")
 
     def load(self, buffer: Buffer, index: Sequence[Affine]) -> str:
@@ -420,6 +424,11 @@ class Function:
         if lanes is not None:
             self.vectors.add(s)
             lanes.write()
+            return
+        if not self.plain and is_short(s, self.vectors):
+            for step in range(s.extent.known or 0):
+                self.names[s.variable] = str(step)
+                self.block(s.body)
             return
         self.count(s, "0", self.sum(s.extent))
 
