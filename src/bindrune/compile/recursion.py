@@ -439,9 +439,9 @@ def _ways(itself: Itself, active: tuple[int, ...], lasting: tuple[int, ...]) -> 
     parts at most: each call would keep them whole.  Where one is needed all is made again.
     """
     key = ("ways", active, lasting, guarding.get())
-    found: Any = itself.derived.get(key)
-    if found is not None:
-        return found  # type: ignore[no-any-return]
+    known: _Ways | None = itself.derived.get(key)
+    if known is not None:
+        return known
     graph, still = itself.finished(), _still(itself)
     summed = [i for i in active if i in still and graph.inputs[i].shape]
     alone = [i for i in active if i not in summed]
@@ -465,7 +465,7 @@ def _ways(itself: Itself, active: tuple[int, ...], lasting: tuple[int, ...]) -> 
         if around is not None:
             around += made
     _make_both(found, parts, graph, (*alone, *summed), len(summed))
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _make_both(ways: _Ways, parts: Split, graph: Graph, active: Sequence[int], totals: int) -> None:
