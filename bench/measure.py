@@ -21,7 +21,9 @@ import statistics
 import tracemalloc
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from time import perf_counter, process_time
+from pathlib import Path
+from threading import get_native_id
+from time import perf_counter, process_time, sleep
 
 import jax
 import numpy as np
@@ -65,16 +67,38 @@ def check(calls: Calls) -> None:
         np.testing.assert_allclose(np.asarray(call()), expected, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+def settle() -> None:
+    """Wait until other threads rest: what a system leaves to them, such as memory to give back, is not the next one's.
+
+    Where nothing says what threads do there is no waiting for them.
+    """
+    here = str(get_native_id())
+    for _ in range(500):
+        sleep(0.002)
+        if not any(thread.name != here and _state(thread) in "RD" for thread in Path("/proc/self/task").glob("*")):
+            return
+
+
+def _state(thread: Path) -> str:
+    """The letter for what a thread does, which comes after its name; X for one that has ended meanwhile."""
+    try:
+        return (thread / "stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return "X"
+
+
 def medians(calls: Calls, seconds: float = 0.02, rounds: int = ROUNDS) -> dict[str, float]:
     """Seconds a call takes, by system: the systems take turns of about `seconds` each."""
     repeats = {}
     for name, call in calls.items():
+        settle()
         start = CLOCK()
         call()
         repeats[name] = max(1, int(seconds / (CLOCK() - start)))
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            settle()
             start = CLOCK()
             for _ in range(repeats[name]):
                 call()
