@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from threading import get_native_id
-from time import perf_counter, process_time, sleep
+from time import perf_counter, process_time, sleep, thread_time
 
 import jax
 import numpy as np
@@ -68,10 +68,7 @@ def check(calls: Calls) -> None:
 
 
 def settle() -> None:
-    """Wait until other threads rest: what a system leaves to them, such as memory to give back, is not the next one's.
-
-    Where nothing says what threads do there is no waiting for them.
-    """
+    """Wait until other threads rest; where nothing says what threads do there is no waiting for them."""
     here = str(get_native_id())
     for _ in range(500):
         sleep(0.002)
@@ -87,28 +84,33 @@ def _state(thread: Path) -> str:
         return "X"
 
 
+def turn(call: Callable[[], object], count: int) -> float:
+    """Seconds a call takes.
+
+    What a system leaves to other threads, such as memory to give back, is its own and not the next one's: processor
+    time goes on until they rest, but for that of waiting.
+    """
+    start = CLOCK()
+    for _ in range(count):
+        call()
+    done, waited = CLOCK(), thread_time()
+    settle()
+    left = CLOCK() - done - (thread_time() - waited) if CLOCK is process_time else 0.0
+    return (done - start + max(left, 0.0)) / count
+
+
 def medians(calls: Calls, seconds: float = 0.02, rounds: int = ROUNDS) -> dict[str, float]:
     """Seconds a call takes, by system: the systems take turns of about `seconds` each.
 
-    What one leaves behind is not counted as the next one's: a turn of several calls begins with one that finds the
-    caches full of others' data, and is not counted.
+    A turn of several calls begins with one that finds the caches full of others' data, and is not counted.
     """
-    repeats = {}
-    for name, call in calls.items():
-        settle()
-        start = CLOCK()
-        call()
-        repeats[name] = max(1, int(seconds / (CLOCK() - start)))
+    repeats = {name: max(1, int(seconds / turn(call, 1))) for name, call in calls.items()}
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            settle()
             if repeats[name] > 1:
-                call()
-            start = CLOCK()
-            for _ in range(repeats[name]):
-                call()
-            found[name].append((CLOCK() - start) / repeats[name])
+                turn(call, 1)
+            found[name].append(turn(call, repeats[name]))
     return {name: statistics.median(times) for name, times in found.items()}
 
 
