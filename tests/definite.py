@@ -77,8 +77,6 @@ def _read(statement: Statement) -> Iterator[Storage]:
         yield statement.buffer.storage
     if isinstance(statement, (HostCall, Invoke)):
         yield from (x.storage for x in statement.operands if isinstance(x, View))
-    elif isinstance(statement, LibraryCall) and not statement.name.startswith("sort"):
-        yield from (x.storage for x in statement.operands)  # of those that sort, some are room to work in
 
 
 def _written(statement: Statement) -> Iterator[Storage]:
@@ -87,7 +85,8 @@ def _written(statement: Statement) -> Iterator[Storage]:
     elif isinstance(statement, (HostCall, Invoke)):
         yield from (view.storage for view in statement.results)
     elif isinstance(statement, LibraryCall):
-        yield statement.result.storage
+        # Some of the operands are results, too, or room to work in.
+        yield from (view.storage for view in (*statement.operands, statement.result))
 
 
 def require_definite(patch: pytest.MonkeyPatch) -> None:
