@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from threading import get_native_id
-from time import perf_counter, process_time, sleep, thread_time
+from time import perf_counter, process_time, sleep
 
 import jax
 import numpy as np
@@ -85,18 +85,12 @@ def _state(thread: Path) -> str:
 
 
 def turn(call: Callable[[], object], count: int) -> float:
-    """Seconds a call takes.
-
-    What a system leaves to other threads, such as memory to give back, is its own and not the next one's: processor
-    time goes on until they rest, but for that of waiting.
-    """
+    """Seconds a call takes, begun when the threads of other systems have come to rest: their time is not its own."""
+    settle()
     start = CLOCK()
     for _ in range(count):
         call()
-    done, waited = CLOCK(), thread_time()
-    settle()
-    left = CLOCK() - done - (thread_time() - waited) if CLOCK is process_time else 0.0
-    return (done - start + max(left, 0.0)) / count
+    return (CLOCK() - start) / count
 
 
 def medians(calls: Calls, seconds: float = 0.02, rounds: int = ROUNDS) -> dict[str, float]:
