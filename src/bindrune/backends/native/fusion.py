@@ -9,8 +9,9 @@ loop only uses its own part loses that dimension, and with the last one becomes 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from .instructions import LIBRARY
 from .loops import (
@@ -64,11 +65,13 @@ def fuse(program: Program) -> None:
 class _Effects:
     """What a statement reads, writes, uses and defines, with everything in it."""
 
-    __slots__ = ("complete", "defined", "elements", "indexed", "read", "size", "stops", "used", "written")
+    __slots__ = ("called", "complete", "defined", "elements", "indexed", "read", "size", "stops", "used", "written")
 
     def __init__(self) -> None:
         self.elements: dict[Storage, list[Access]] = {}
         """Each access by where it is."""
+        self.called: set[Any] = set()
+        """The memory that calls are given."""
         self.complete = True
         """Whether these are all of them."""
         self.read: set[Any] = set()
@@ -82,8 +85,8 @@ class _Effects:
 
     def add(self, other: _Effects) -> None:
         """Take in what another statement does."""
-        for storage, its_elements in other.elements.items():
-            self.elements.setdefault(storage, []).extend(its_elements)
+        self._take(other)
+        self.called |= other.called
         self.complete &= other.complete
         self.read |= other.read
         self.written |= other.written
@@ -92,6 +95,30 @@ class _Effects:
         self.indexed |= other.indexed
         self.stops |= other.stops
         self.size += other.size
+
+    def _take(self, other: _Effects) -> None:
+        for storage, its_elements in other.elements.items():
+            self.elements.setdefault(storage, []).extend(its_elements)
+
+    def at(self, storage: Storage) -> Iterable[Access]:
+        """The accesses to a storage."""
+        return self.elements.get(storage, ())
+
+
+class _Several(_Effects):
+    """What statements do that are taken together for a while: their accesses stay with each of them."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: list[_Effects] = []
+
+    def _take(self, other: _Effects) -> None:
+        self._parts.append(other)
+
+    def at(self, storage: Storage) -> Iterable[Access]:
+        return itertools.chain.from_iterable(part.at(storage) for part in self._parts)
 
 
 def _effects(s: Statement) -> _Effects:
@@ -104,9 +131,10 @@ def _effects(s: Statement) -> _Effects:
         found.elements.setdefault(buffer.storage, []).append(access)
         (found.written if written else found.read).add(_memory(buffer.storage))
         found.indexed.update(v for i in index for v, _ in i.terms)
-    for view in views(s):
-        found.read.add(_memory(view.storage))
-        found.written.add(_memory(view.storage))
+    found.called.update(_memory(view.storage) for view in views(s))
+    if found.called:
+        found.read |= found.called
+        found.written |= found.called
         found.complete = False
     if isinstance(s, Let):
         found.defined.add(s.variable)
@@ -160,8 +188,8 @@ def _apart(first: _Effects, second: _Effects, shared: set[Any]) -> bool:
     return all(
         buffer.shape == other.shape and any(map(differ, index, its_index))
         for storage in shared
-        for buffer, index, written in first.elements.get(storage, ())
-        for other, its_index, its_written in second.elements.get(storage, ())
+        for buffer, index, written in first.at(storage)
+        for other, its_index, its_written in second.at(storage)
         if written or its_written
     )
 
@@ -206,12 +234,14 @@ def _join(done: list[tuple[Statement, _Effects]], at: int) -> None:
     """Fuse one of some statements with those before it, as long as there is one that it can be fused with."""
     last, effects = done[at]
     assert isinstance(last, For)
-    needed = _Effects()
+    near = range(at - 1, max(at - 1 - _WINDOW, -1), -1)
+    farthest = min((p for p in near if _alike(done[p][0], done[p][1], last, effects)), default=at)
+    needed = _Several()
     needed.add(effects)
     before: set[int] = set()
-    for p in range(at - 1, max(at - 1 - _WINDOW, -1), -1):
+    for p in range(at - 1, farthest - 1, -1):
         s, mine = done[p]
-        if isinstance(s, For) and _joinable(s, mine, last, effects):
+        if _alike(s, mine, last, effects) and _joinable(s, mine, last, effects):
             between = range(p + 1, at)
             if not any(_ordered(mine, done[q][1]) for q in between if q in before):
                 done[p : at + 1] = [
@@ -226,18 +256,21 @@ def _join(done: list[tuple[Statement, _Effects]], at: int) -> None:
             needed.add(mine)
 
 
+def _alike(a: Statement, first: _Effects, b: For, second: _Effects) -> TypeGuard[For]:
+    """Whether a statement is a loop like another, over elements that it touches, too."""
+    if not isinstance(a, For) or a.ordered or a.extent != b.extent or first.size + second.size > _LARGEST:
+        return False
+    return any(isinstance(m, Storage) and m.shape for m in _shared(first, second) | (first.read & second.read))
+
+
 def _joinable(a: For, first: _Effects, b: For, second: _Effects) -> bool:
-    """Whether two loops can be, and should be, one."""
-    if a.ordered or b.ordered or a.extent != b.extent or first.size + second.size > _LARGEST:
-        return False
-    shared = _shared(first, second)
-    if not any(isinstance(m, Storage) and m.shape for m in shared | (first.read & second.read)):
-        return False
+    """Whether two loops that are alike can be, and should be, one."""
     if not _balanced(a, b):
         return False
+    shared = _shared(first, second)
     if not shared:
         return True
-    if shared & (_called(a) | _called(b)):
+    if not shared.isdisjoint(first.called | second.called):
         return False
     at_a, at_b = affine(a.variable), affine(b.variable)
     if _TAPE in shared and len({s for s in (*first.elements, *second.elements) if s.start is not None}) > 1:
@@ -266,15 +299,6 @@ def same_step(
         if step and step == its_step and i - at_a * step == j - at_b * step:
             return True
     return False
-
-
-def _called(s: Statement) -> set[Any]:
-    """The memory that calls in a statement are given."""
-    found = {_memory(view.storage) for view in views(s)}
-    for block in s.blocks:
-        for inner in block:
-            found |= _called(inner)
-    return found
 
 
 def _balanced(a: For, b: For) -> bool:
