@@ -118,7 +118,8 @@ class _Several(_Effects):
         self._parts.append(other)
 
     def at(self, storage: Storage) -> Iterable[Access]:
-        return itertools.chain.from_iterable(part.at(storage) for part in self._parts)
+        # The nearest first: there it is most likely that something is found to meet.
+        return itertools.chain.from_iterable(part.at(storage) for part in reversed(self._parts))
 
 
 def _effects(s: Statement) -> _Effects:
@@ -241,9 +242,10 @@ def _join(done: list[tuple[Statement, _Effects]], at: int) -> None:
     before: set[int] = set()
     for p in range(at - 1, farthest - 1, -1):
         s, mine = done[p]
-        if _alike(s, mine, last, effects) and _joinable(s, mine, last, effects):
+        if _alike(s, mine, last, effects):
             between = range(p + 1, at)
-            if not any(_ordered(mine, done[q][1]) for q in between if q in before):
+            free = not any(_ordered(mine, done[q][1]) for q in between if q in before)
+            if free and _joinable(s, mine, last, effects):
                 done[p : at + 1] = [
                     *(done[q] for q in between if q in before),
                     _merge(s, mine, last),
