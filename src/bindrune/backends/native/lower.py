@@ -141,7 +141,9 @@ class Lowering:
         """A graph in the form in which graphs are lowered."""
         self.routines: dict[Any, Any] = {}
         """What is known of the program's routines, by what they are made from."""
-        self._constants: dict[int, View] = {}
+        self.open = [self.block]
+        """The blocks of statements around the place at hand, and the one at hand."""
+        self._constants: dict[int, tuple[View, list[Statement]]] = {}
         self._tape: Buffer | None = None
 
     def run(self, graph: Graph) -> None:
@@ -231,10 +233,11 @@ class Lowering:
             if value.dtype == INTEGER:
                 return affine(int(content))
             return Const(np.asarray(content)[()], value.dtype)
-        found = self._constants.get(id(content))
-        if found is None:
-            found = self._constants[id(content)] = self.constant(content)
-        return found
+        view, block = self._constants.get(id(content), (None, None))
+        if view is None or not any(block is b for b in self.open):
+            # What one block makes is not there in another that does not lie in it, such as a branch's other side.
+            view, block = self._constants[id(content)] = self.constant(content), self.block
+        return view
 
     def constant(self, content: np.ndarray[Any, Any]) -> View:
         """A known array; one number stands for an array of equal ones."""
@@ -332,9 +335,11 @@ class Lowering:
     def inside(self, block: list[Statement]) -> Iterator[None]:
         """Write statements into another block for a while."""
         outer, self.block = self.block, block
+        self.open.append(block)
         try:
             yield
         finally:
+            self.open.pop()
             self.block = outer
 
     @contextmanager
