@@ -122,7 +122,7 @@ def measure(work: Work, size: int, with_jax: bool) -> Row:
     if function.stats().eager or derivative.stats().eager:
         raise RuntimeError(f"not compiled: {derivative.stats()}")
     spent = sum(max(timed(call), 0.02) for call in calls.values())
-    times = medians(calls, rounds=max(3, min(15, int(BUDGET / spent))))
+    times = medians(calls, rounds=max(5, min(15, int(BUDGET / spent))))
     programs = executables(derivative)
     memory = sum(program.working_memory for program in programs) + peak(calls["derivative"])
     kept = br.cost(derivative)(*arguments).bytes_kept

@@ -18,6 +18,7 @@ from bindrune.core.operation import registry
 if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("llvmlite is not installed", allow_module_level=True)
 
+from bindrune.backends.native import advice
 from bindrune.backends.native.executable import Executable
 
 
@@ -260,6 +261,27 @@ def test_what_two_chains_of_operations_give_meets_in_one_loop() -> None:
 
     compiled = compare(mixed, *(np.abs(numbers(1000)) + 0.1 * k for k in (1, 2, 3)))
     assert compiled.loops.count(" below ") == 1
+
+
+# ----------------------------------------------------------------------------------------------------- there and back
+
+
+def test_rows_that_do_not_fit_into_the_cache_are_gone_through_there_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def eliminated(a: Any) -> tuple[Any, Any]:
+        a, met = a.copy(), np.zeros((len(a) - 1, len(a)))
+        for k in range(len(a) - 1):
+            met[k, k:] = np.cos(a[:k, k:]).sum(0) + a[:k, k:].min(0, initial=0.0)
+            a[k + 1 :, k:] -= a[k + 1 :, k : k + 1] / a[k, k] * a[k, k:]
+        return a, met
+
+    def passes(text: str) -> int:
+        return len(re.findall(r" = xor i64 %", text))
+
+    a = numbers(40, 40) + 30 * np.eye(40)
+    before = compare(eliminated, a).llvm
+    monkeypatch.setattr(advice, "_CACHE", 1)
+    assert passes(compare(eliminated, a).llvm) > passes(before) == 0
+    compare(br.grad(lambda a: eliminated(a)[1].sum()), a, rtol=1e-10)
 
 
 # ------------------------------------------------------------------------------------------------------- mathematics

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bindrune as br
-from bindrune.backends.native import deferring, fusion, jamming, packing, splitting, swapping
+from bindrune.backends.native import advice, deferring, fusion, jamming, packing, splitting, swapping
 from definite import require_definite
 
 COUNT = os.environ.get("BINDRUNE_PROGRAMS")
@@ -253,6 +253,7 @@ def test_a_function_agrees_with_small_loops_arranged_as_large_ones(source: str) 
             (fusion, "_ROW"),
             (fusion, "_LONG_ROW"),
             (packing, "_FEW"),
+            (advice, "_CACHE"),
             (jamming, "_SHORT"),
             (swapping, "_LARGE"),
             (splitting, "_FEWEST"),

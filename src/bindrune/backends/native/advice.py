@@ -1,12 +1,18 @@
-"""What becomes of a loop: whether it is written out, left as it is, made vectors of; and how LLVM is told."""
+"""What becomes of a loop: whether it is written out, left as it is, made vectors of; and how LLVM is told.
+
+A loop over rows that do not all fit into the cache, and that a loop around runs again and again, goes through them
+there and back: those that are still in the cache are the ones it came to last.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container
 
-from .loops import Accumulate, For, Statement
+from .loops import Accumulate, For, Let, Statement, Storage, Store, Variable
+from .rewriting import accesses
 
-__all__ = ["STEP_BY_STEP", "advised", "does_several", "is_short", "metadata"]
+__all__ = ["STEP_BY_STEP", "advised", "does_several", "is_short", "metadata", "turns_back"]
 
 STEP_BY_STEP = "vectorize.enable"
 """The loop is to stay as it is."""
@@ -27,6 +33,9 @@ _SHORT, _LARGEST = 8, 256
 
 _FEW = 128
 """Loops of no more steps are written out when they are vectorised, if there is little in them."""
+
+_CACHE = 1 << 20
+"""The bytes that stay close to a core."""
 
 _LONG = 1 << 15
 """Loops of so many steps wait for memory: several vectors at a time do not make them faster."""
@@ -49,7 +58,7 @@ def advised(s: For, vectors: Container[For]) -> str:
         s: the loop.
         vectors: the loops whose steps are lanes of vectors already.
     """
-    if any(isinstance(loop, For) and not is_short(loop, vectors) for loop in s.body):
+    if _is_of_loops(s, vectors):
         return STEP_BY_STEP
     steps = s.extent.known
     if steps is not None and steps < 2 * _SHORT and steps & (steps - 1):
@@ -58,6 +67,39 @@ def advised(s: For, vectors: Container[For]) -> str:
         return _WRITTEN_OUT_IN_VECTORS
     sums = any(isinstance(inner, Accumulate) and inner.buffer.dtype.kind == "f" for inner in s.body)
     return _ONE_AT_A_TIME if steps is not None and steps >= _LONG and not sums else ""
+
+
+def _is_of_loops(s: For, vectors: Container[For]) -> bool:
+    """Whether there are loops in a loop that are not written out."""
+    return any(isinstance(loop, For) and not is_short(loop, vectors) for loop in s.body)
+
+
+def turns_back(s: For, vectors: Container[For]) -> bool:
+    """Whether a loop should go through its steps from the last to the first every other time that it runs."""
+    if s.ordered or not _is_of_loops(s, vectors):
+        return False
+    touched: dict[Storage, int] = {}
+    return _is_plain(s, {s.variable}, touched) and sum(touched.values()) > _CACHE
+
+
+def _is_plain(s: Statement, counters: set[Variable], touched: dict[Storage, int]) -> bool:
+    """Whether a statement only computes: what stops a program must do so at the first step that does.
+
+    Args:
+        s: the statement.
+        counters: those of the loops in which it is taken to run; its own are added.
+        touched: how many bytes of each storage are touched; what it touches is added.
+    """
+    if isinstance(s, For):
+        counters.add(s.variable)
+        return all(_is_plain(inner, counters, touched) for inner in s.body)
+    for buffer, index, _ in accesses(s):
+        moving = (
+            n.known or 0 for n, i in zip(buffer.shape, index, strict=True) if any(v in counters for v, _ in i.terms)
+        )
+        size = math.prod(moving) * buffer.dtype.itemsize
+        touched[buffer.storage] = max(size, touched.get(buffer.storage, 0))
+    return isinstance(s, (Let, Store, Accumulate))
 
 
 def is_short(s: For, vectors: Container[For]) -> bool:

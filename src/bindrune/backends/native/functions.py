@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .advice import STEP_BY_STEP, advised, does_several, is_short
+from .advice import STEP_BY_STEP, advised, does_several, is_short, turns_back
 from .asides import Aside
 from .calls import call_host, call_library, call_routine
 from .context import CONTEXT_DEEPEST, CONTEXT_TAPE, CONTEXT_VALUES, FULL, OUTSIDE, STACK_BOUNDS
@@ -72,6 +72,7 @@ class Function:
         shares: whether its loops may be shared by threads.
         plain: whether LLVM is to leave them as they are.
         around: the loop around.
+        repeated: the counter of the next loop around whose steps are in order.
         spread: whether LLVM may do several steps of a loop around at once.
         vectors: the loops whose steps are lanes of vectors.
         cuts: whether statements may be cut out of it to functions of their own.
@@ -98,6 +99,7 @@ class Function:
         self.packing = 0
         self.group = ""
         self.around: For | None = None
+        self.repeated: Variable | None = None
         self.spread = False
         self.vectors: set[For] = set()
         self.stacked = 0
@@ -471,14 +473,15 @@ class Function:
             self.w.do(f"br i1 {some}, label %{stem}, label %{stem}.done")
         self.begin(stem)
         self.w.do(f"{counter} = phi i64 [ {start}, %{before} ], [ {counter}.next, %{stem}.again ]")
-        self.names[s.variable] = counter
-        outside = self.group, self.around, self.spread, self.cuts
+        self.names[s.variable] = self.index(s, counter, start, stop)
+        outside = self.group, self.around, self.spread, self.cuts, self.repeated
         group = self.module.group() if is_independent(s) else ""
         self.group, self.around = group and f", !llvm.access.group {group}", s
         self.spread |= does_several(s)
         self.cuts &= s.ordered
+        self.repeated = s.variable if s.ordered else self.repeated
         self.block(s.body)
-        self.group, self.around, self.spread, self.cuts = outside
+        self.group, self.around, self.spread, self.cuts, self.repeated = outside
         self.w.do(f"br label %{stem}.again")
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
@@ -486,6 +489,15 @@ class Function:
         advice = self.module.advice(STEP_BY_STEP if self.plain else advised(s, self.vectors), group)
         self.w.do(f"br i1 {more}, label %{stem}, label %{stem}.done{advice}")
         self.begin(f"{stem}.done")
+
+    def index(self, s: For, counter: str, start: str, stop: str) -> str:
+        """The step that a loop over a range is at; every other time it may go through them from the last on."""
+        if self.repeated is None or self.plain or not turns_back(s, self.vectors):
+            return counter
+        odd = self.w.value(f"and i64 {self.name(self.repeated)}, 1")
+        mask = self.w.value(f"sub i64 0, {odd}")
+        ends = self.w.value(f"and i64 {self.plus(start, stop)}, {mask}")
+        return self.w.value(f"add i64 {self.w.value(f'xor i64 {counter}, {mask}')}, {ends}")
 
     def repeat(self, s: While) -> None:
         stem = self.w.fresh("while")

@@ -55,7 +55,7 @@ _TAPE = "tape"
 
 def fuse(program: Program) -> None:
     """Fuse the nests of a program, and take out of memory what need not be there."""
-    program.body, _ = _fused(program.body)
+    program.body, _ = _fused(program.body, _Known())
     contract(program)
 
 
@@ -70,12 +70,12 @@ class _Effects:
     def __init__(self) -> None:
         self.elements: dict[Storage, list[Access]] = {}
         """Each access by where it is."""
-        self.called: set[Any] = set()
-        """The memory that calls are given."""
         self.complete = True
         """Whether these are all of them."""
         self.read: set[Any] = set()
         self.written: set[Any] = set()
+        self.called: set[Any] = set()
+        """What of it calls are given."""
         self.used: set[Variable] = set()
         self.defined: set[Variable] = set()
         self.indexed: set[Variable] = set()
@@ -86,10 +86,10 @@ class _Effects:
     def add(self, other: _Effects) -> None:
         """Take in what another statement does."""
         self._take(other)
-        self.called |= other.called
         self.complete &= other.complete
         self.read |= other.read
         self.written |= other.written
+        self.called |= other.called
         self.used |= other.used
         self.defined |= other.defined
         self.indexed |= other.indexed
@@ -122,9 +122,27 @@ class _Several(_Effects):
         return itertools.chain.from_iterable(part.at(storage) for part in reversed(self._parts))
 
 
-def _effects(s: Statement) -> _Effects:
+class _Known:
+    """What is known of statements: loops are fused one by one, and most of what is in them stays.
+
+    Attributes:
+        effects: of those that have been looked at.
+        fused: loops in whose bodies there is nothing left to fuse.
+    """
+
+    __slots__ = ("effects", "fused")
+
+    def __init__(self) -> None:
+        self.effects: dict[Statement, _Effects] = {}
+        self.fused: set[Statement] = set()
+
+
+def _effects(s: Statement, known: _Known) -> _Effects:
     """The effects of a statement."""
-    found = _Effects()
+    found = known.effects.get(s)
+    if found is not None:
+        return found
+    found = known.effects[s] = _Effects()
     found.size = 1
     found.used.update(variables(s))
     for access in accesses(s):
@@ -132,10 +150,10 @@ def _effects(s: Statement) -> _Effects:
         found.elements.setdefault(buffer.storage, []).append(access)
         (found.written if written else found.read).add(_memory(buffer.storage))
         found.indexed.update(v for i in index for v, _ in i.terms)
-    found.called.update(_memory(view.storage) for view in views(s))
-    if found.called:
-        found.read |= found.called
-        found.written |= found.called
+    for view in views(s):
+        found.read.add(_memory(view.storage))
+        found.written.add(_memory(view.storage))
+        found.called.add(_memory(view.storage))
         found.complete = False
     if isinstance(s, Let):
         found.defined.add(s.variable)
@@ -154,7 +172,7 @@ def _effects(s: Statement) -> _Effects:
         found.written.add(_TAPE)
     for block in s.blocks:
         for inner in block:
-            found.add(_effects(inner))
+            found.add(_effects(inner, known))
     if isinstance(s, For):
         found.defined.add(s.variable)
         found.indexed.discard(s.variable)
@@ -198,21 +216,22 @@ def _apart(first: _Effects, second: _Effects, shared: set[Any]) -> bool:
 # ----------------------------------------------------------------------------------------------------------- fusion
 
 
-def _fused(block: list[Statement]) -> tuple[list[Statement], _Effects]:
-    """A block with its loops fused, and what it does in all."""
-    done: list[tuple[Statement, _Effects]] = []
-    for s in block:
+def _fused(block: list[Statement], known: _Known, first: int = 0) -> tuple[list[Statement], _Effects]:
+    """A block with its loops fused, and what it does in all; up to the first new one they are fused already."""
+    done = [(s, _effects(s, known)) for s in block[:first]]
+    for s in block[first:]:
         if s.blocks and not (isinstance(s, For) and not s.ordered):
             mine = _Effects()
             for inner in s.blocks:
-                inner[:], theirs = _fused(inner)
+                inner[:], theirs = _fused(inner, known)
                 mine.add(theirs)
             _add_own(s, mine)
+            known.effects[s] = mine
         else:
-            mine = _effects(s)
+            mine = _effects(s, known)
         done.append((s, mine))
         if isinstance(s, For) and not s.ordered:
-            _join(done, len(done) - 1)
+            _join(done, len(done) - 1, known)
     total = _Effects()
     for _, mine in done:
         total.add(mine)
@@ -231,7 +250,7 @@ def _add_own(s: Statement, found: _Effects) -> None:
         found.indexed.discard(s.variable)
 
 
-def _join(done: list[tuple[Statement, _Effects]], at: int) -> None:
+def _join(done: list[tuple[Statement, _Effects]], at: int, known: _Known) -> None:
     """Fuse one of some statements with those before it, as long as there is one that it can be fused with."""
     last, effects = done[at]
     assert isinstance(last, For)
@@ -248,10 +267,10 @@ def _join(done: list[tuple[Statement, _Effects]], at: int) -> None:
             if free and _joinable(s, mine, last, effects):
                 done[p : at + 1] = [
                     *(done[q] for q in between if q in before),
-                    _merge(s, mine, last),
+                    _merge(s, mine, last, known),
                     *(done[q] for q in between if q not in before),
                 ]
-                _join(done, p + len(before))
+                _join(done, p + len(before), known)
                 return
         if _ordered(mine, needed):
             before.add(p)
@@ -272,7 +291,7 @@ def _joinable(a: For, first: _Effects, b: For, second: _Effects) -> bool:
     shared = _shared(first, second)
     if not shared:
         return True
-    if not shared.isdisjoint(first.called | second.called):
+    if shared & (first.called | second.called):
         return False
     at_a, at_b = affine(a.variable), affine(b.variable)
     if _TAPE in shared and len({s for s in (*first.elements, *second.elements) if s.start is not None}) > 1:
@@ -334,19 +353,24 @@ def _inner_steps(block: Iterable[Statement]) -> int | None:
     return found
 
 
-def _merge(a: For, effects: _Effects, b: For) -> tuple[For, _Effects]:
+def _merge(a: For, effects: _Effects, b: For, known: _Known) -> tuple[For, _Effects]:
     """One loop for two, and what it does."""
     moved = Rewriter({b.variable: affine(a.variable)}).block(b.body)
     body = [*a.body, *moved]
     if sum(isinstance(s, For) for s in body) > 1:
-        body, effects = _fused(body)
+        body, found = _fused(body, known, len(a.body) if a in known.fused else 0)
         fused = For(a.variable, a.extent, body, False)
-        _add_own(fused, effects)
-        return fused, effects
-    for s in moved:
-        effects.add(_effects(s))
-    effects.indexed.discard(a.variable)
-    return For(a.variable, a.extent, body, False), effects
+        _add_own(fused, found)
+        known.fused.add(fused)
+    else:
+        fused = For(a.variable, a.extent, body, False)
+        found = _Effects()
+        found.add(effects)
+        for s in moved:
+            found.add(_effects(s, known))
+        found.indexed.discard(a.variable)
+    known.effects[fused] = found
+    return fused, found
 
 
 # ------------------------------------------------------------------------------------------------------ contraction

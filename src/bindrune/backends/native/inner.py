@@ -20,6 +20,7 @@ class Inner(Function):
     def __init__(self, outer: Function) -> None:
         super().__init__(outer.module, outer.memory)
         self.outer = outer
+        self.repeated = outer.repeated
         self.captured: list[tuple[str, str]] = []
 
     def capture(self, kind: str, operand: str) -> str:
