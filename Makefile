@@ -31,7 +31,7 @@ bench: $(BENCH)
 	$(BIN)/python bench/native.py
 
 nightly: $(DEV)
-	BINDRUNE_PROGRAMS=2000 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --quiet
+	BINDRUNE_PROGRAMS=2000 BINDRUNE_OPERATIONS=10000 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --quiet
 
 # Machine code that looks at every access whether it stays within its buffers; threads are left out.
 bounds: $(DEV)

@@ -310,6 +310,82 @@ def test_large_bodies_of_loops_and_branches() -> None:
     agrees(made("\n".join(lines)), np.eye(20), np.linspace(0.1, 0.8, 20), 3)
 
 
+STEPS = {
+    "numbers": (4, 0.3, "x = np.sin(x) * 0.5 + x * 0.{k}1"),
+    "arrays": (4, np.linspace(0.1, 1, 8), "x = np.sin(x) * 0.5 + x * 0.{k}1"),
+    "elements": (6, np.linspace(0.1, 1, 8), "x[{k} % 8] = x[{k} % 7] * 0.5 + x[{k} % 5] * 0.{k}1"),
+    "products": (20, np.linspace(0.1, 1, 8), "x = a @ x * 0.9{k}1"),
+}
+"""What bodies of loops consist of: so many operations, of which each needs the one before, on what."""
+
+
+def repeated(kind: str, operations: int, loops: int = 1) -> Callable[..., Any]:
+    """A program of which one loop, or a nest of some, has nearly all operations in its body."""
+    count, _, step = STEPS[kind]
+    heads = [f"{'    ' * (d + 1)}for i{d} in range(n):" for d in range(loops)]
+    steps = ["    " * (loops + 1) + step.format(k=k % 89 + 1) for k in range(operations // count)]
+    first = ["def f(x, n):", "    a, x = 0.9 * np.eye(8) + 0.01, 1.0 * x"]
+    return made("\n".join([*first, *heads, *steps, "    return np.sum(x)"]))
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_thousands_of_operations_in_the_body_of_a_loop(kind: str) -> None:
+    f = repeated(kind, size := max(SIZE, 1000), loops=1 + (kind == "numbers"))
+    agrees(f, STEPS[kind][1], 2)
+    code = functions(br.grad(f), STEPS[kind][1], 2)
+    assert len(code) > size // 500
+    assert max(part.partition("\n}")[0].count("\n") for part in code) < 800 + size
+
+
+def calls(run: Callable[[], Any]) -> int:
+    """How many functions are called while something is done: what it takes, on any machine."""
+    count = 0
+
+    def see(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal count
+        count += event.endswith("call")
+
+    sys.setprofile(see)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("kind", ["arrays", "products"])
+def test_what_large_bodies_take_is_in_proportion_to_their_size(kind: str) -> None:
+    from bindrune.backends.native.llvm import Module
+    from bindrune.backends.native.lowering import lower
+
+    def effort(operations: int) -> int:
+        graph = br.make_graph(repeated(kind, operations))(STEPS[kind][1], 2)
+        return calls(lambda: Module(lower(graph)))
+
+    assert effort(3000) < 3.5 * effort(1000)
+
+
+def test_loops_within_each_other_by_calls_are_not_tried_again_and_again() -> None:
+    lines = ["def f0(x, n):", "    return x * 0.5 + 0.1"]
+    for d in range(1, 13):
+        lines += [f"def f{d}(x, n):", "    for i in range(n):", f"        x = f{d - 1}(x, n)", "    return x"]
+    f = made("\n".join([*lines, "def f(x, n):", "    return f12(x, n)"]))
+    agrees(f, 0.3, 1)
+    assert br.make_graph(f)(0.3, 1).size() < 200
+    tries = 0
+
+    def see(frame: Any, event: str, _argument: Any) -> None:
+        nonlocal tries
+        tries += event == "call" and frame.f_code.co_name == "f0"
+
+    sys.setprofile(see)
+    try:
+        br.make_graph(f)(0.3, 1)
+    finally:
+        sys.setprofile(None)
+    assert tries < 100
+
+
 def test_an_index_out_of_bounds_in_the_midst_of_a_large_program() -> None:
     f = br.jit(mixed(SIZE // 3), backend="native")
     np.testing.assert_allclose(f(np.eye(20), np.ones(20), 18), mixed(SIZE // 3)(np.eye(20), np.ones(20), 18))

@@ -166,7 +166,8 @@ class RegionStager(Branches):
                     known = Aliases(worlds, trial.placeholders, trial.changes, temporary, trial.shared, self.left)
                     trial.common = known.shared()
                     self.sharing.expect(trial.common[0])
-                    self.known[body] = {p.key(): (c, self._found(p, unread)) for p, c in carried.items()}
+                    labels = {place: label for label, place in _reached(world).items()}
+                    self.known[body] = {labels.get(p, p): (c, self._found(p, unread)) for p, c in carried.items()}
                     return trial, carried
                 pruned = True
                 grown = {p: c for p, c in carried.items() if p not in idle}
@@ -216,10 +217,10 @@ class RegionStager(Branches):
         known = self.known.get(body)
         if known is None:
             return {}
-        reached = {place.key(): place for place in (*world.variables.values(), *map(Content, world.arrays))}
+        reached = _reached(world)
         carried: dict[Place, Carry] = {}
-        for key, (carry, before) in known.items():
-            place = reached.get(key)
+        for label, (carry, before) in known.items():
+            place = reached.get(label)
             if type(carry) is not Carry or place is None:
                 return {}
             carried[place] = carry
@@ -330,6 +331,11 @@ class RegionStager(Branches):
         for name in trial.assigned:
             if world.variables[name] not in carried:
                 world.forget(name)
+
+
+def _reached(world: World) -> dict[Any, Place]:
+    """What a body reaches, by labels that are the same in another call of the function that it stands in."""
+    return {**world.variables, **{i: Content(array) for i, array in enumerate(world.arrays)}}
 
 
 def _is_of_shape(value: Any, type: Type) -> bool:

@@ -61,7 +61,7 @@ def advised(s: For, vectors: Container[For]) -> str:
     if _is_of_loops(s, vectors):
         return STEP_BY_STEP
     steps = s.extent.known
-    if steps is not None and _SHORT < steps < 2 * _SHORT:
+    if steps is not None and steps < 2 * _SHORT and steps & (steps - 1):
         return STEP_BY_STEP  # no whole number of vectors, and vectors that are masked would wait for memory
     if steps is not None and steps <= _FEW and not s.ordered and len(s.body) <= _SHORT:
         return _WRITTEN_OUT_IN_VECTORS

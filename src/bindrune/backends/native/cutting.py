@@ -1,8 +1,9 @@
 """Cutting: statements of a program that is very large go to functions of their own, one group after the other.
 
 The time that compiling takes grows with the size of functions, and not only in proportion.  A group is called with a
-frame, which says where everything lies that others use, too.  Numbers in registers are read at the beginning of a group
-and written back at its end.
+frame, which says where everything lies that others use, too.  Numbers that pass between groups lie side by side in
+memory: a group reads those that it needs at its beginning and writes back at its end what others need, so that the
+function that calls the groups has nothing to do with most of them.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .formats import register_type
+from .formats import SLOT, register_type
 from .functions import Function
-from .inner import SLOT, Inner
+from .inner import Inner
 from .loops import For, HostCall, If, Let, Statement, Storage, Variable, While
 from .memory import in_register
 from .rewriting import accesses, variables, views
@@ -87,11 +88,7 @@ class Cutting:
         piece = _Piece(f, group)
         name = f"piece{len(self.functions)}"
         later = self._later.pop(group[-1])
-        kept = {s.variable: "" for s in group if isinstance(s, Let) and s.variable in later}
-        for variable in kept:
-            kind = register_type(variable.dtype)
-            kept[variable] = f"%kept{f.w.fresh()}"
-            f.entry.append(f"  {kept[variable]} = alloca {kind}")
+        kept = [s.variable for s in group if isinstance(s, Let) and s.variable in later]
         self.functions.append(piece.whole(name, kept))
         f.frame = max(f.frame, SLOT * len(piece.captured), SLOT)
         piece.hand_over("%frame.inner")
@@ -103,8 +100,9 @@ class Cutting:
         f.begin(f"{stem}.failed")
         f.fail(status)
         f.begin(f"{stem}.done")
-        for variable, cell in kept.items():
-            f.names[variable] = f.w.value(f"load {register_type(variable.dtype)}, ptr {cell}")
+        for variable in kept:
+            f.names.pop(variable, None)
+            f.computed[variable] = len(f.w.lines) - 1
 
 
 def _can_be_cut(s: Statement) -> bool:
@@ -137,13 +135,14 @@ class _Piece(Inner):
         self.shares = outer.shares
         self.cuts = False
         self._group = group
-        self._kept: dict[Variable, str] = {}
+        self._kept: list[Variable] = []
         self._arena = ""
+        self._spilled = ""
         self._registers: dict[Storage, str] = {}
         """Where the numbers are outside that it has copies of."""
 
-    def whole(self, name: str, kept: dict[Variable, str]) -> str:
-        """The function; it keeps variables in some places outside."""
+    def whole(self, name: str, kept: list[Variable]) -> str:
+        """The function; it keeps some variables for others."""
         self._kept = kept
         lines = self.text(self._group)
         given = "ptr noalias %frame, ptr %arguments, ptr noalias %context"
@@ -153,8 +152,8 @@ class _Piece(Inner):
         super().block(statements)
         if statements is not self._group:
             return
-        for variable, cell in self._kept.items():
-            at = self.capture("ptr", cell)
+        for variable in self._kept:
+            at = self._place(variable)
             self.w.do(f"store {register_type(variable.dtype)} {self.name(variable)}, ptr {at}")
         written = set(_written(self._group))
         for storage, at in self._registers.items():
@@ -171,6 +170,20 @@ class _Piece(Inner):
     def arena(self) -> str:
         self._arena = self._arena or self.capture("ptr", self.outer.arena())
         return self._arena
+
+    def name(self, variable: Variable) -> str:
+        if variable not in self.names and variable in self.outer.computed:
+            at, found = self._place(variable), f"%given{self.w.fresh()}"
+            self.entry.append(f"  {found} = load {register_type(variable.dtype)}, ptr {at}, align {SLOT}")
+            self.names[variable] = found
+        return super().name(variable)
+
+    def _place(self, x: Variable | Storage) -> str:
+        """Where a number lies that others use, too."""
+        self._spilled = self._spilled or self.capture("ptr", "%spilled")
+        at = f"%place{self.w.fresh()}"
+        self.entry.append(f"  {at} = getelementptr i8, ptr {self._spilled}, i64 {self.outer.spill(x)}")
+        return at
 
     def pointer(self, storage: Storage) -> str:
         known = storage.start is not None or storage in self.pointers or storage in self.slots
@@ -193,7 +206,8 @@ class _Piece(Inner):
     def _copied(self, storage: Storage) -> str:
         """A copy of a number outside."""
         kind, found = register_type(storage.dtype), f"%{storage.name}"
-        at = self._registers[storage] = self.capture("ptr", self.outer.pointer(storage))
+        self.outer.pointer(storage)
+        at = self._registers[storage] = self._place(storage)
         self.entry += [
             f"  {found} = alloca {kind}",
             f"  {found}.before = load {kind}, ptr {at}",

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["arithmetic", "constant", "convertible", "memory_type", "numeric", "of_parts", "register_type"]
+__all__ = ["SLOT", "arithmetic", "constant", "convertible", "memory_type", "numeric", "of_parts", "register_type"]
+
+SLOT = 16
+"""The bytes that one number or address takes where functions hand things to each other."""
 
 _FLOATS = {4: "float", 8: "double"}
 

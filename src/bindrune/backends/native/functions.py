@@ -6,14 +6,14 @@ reordered.  Numbers in buffers of no dimensions live in registers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .advice import STEP_BY_STEP, advised, does_several, is_short, turns_back
 from .asides import Aside
 from .calls import call_host, call_library, call_routine
 from .context import CONTEXT_DEEPEST, CONTEXT_TAPE, CONTEXT_VALUES, FULL, OUTSIDE, STACK_BOUNDS
-from .formats import constant, memory_type, register_type
+from .formats import SLOT, constant, memory_type, register_type
 from .instructions import cast, instruct
 from .lanes import lanes_of
 from .loops import (
@@ -77,6 +77,9 @@ class Function:
         vectors: the loops whose steps are lanes of vectors.
         cuts: whether statements may be cut out of it to functions of their own.
         frame: the bytes of what those are given.
+        registers: the storages that are numbers in registers of its own.
+        spilled: what those functions know, too: how far it is from `%spilled`.
+        computed: for variables that they compute, after which of its lines it can read them.
         stacked: the bytes of the temporary arrays that lie on the stack.
         memory: what is known of its memory.
         most_stacked: how many bytes may lie on the stack.
@@ -104,16 +107,29 @@ class Function:
         self.plain = False
         self.cuts = True
         self.frame = 0
+        self.registers: list[Storage] = []
+        self.spilled: dict[Variable | Storage, int] = {}
+        self.computed: dict[Variable, int] = {}
 
     # ----------------------------------------------------------------------------------------------------- memory
 
     def name(self, variable: Variable) -> str:
         """The operand that a variable is."""
-        return self.names[variable]
+        found = self.names.get(variable)
+        if found is None:
+            found = self.names[variable] = f"%reloaded{self.w.fresh()}"
+            place = f"{found}.place = getelementptr i8, ptr %spilled, i64 {self.spilled[variable]}"
+            read = f"{found} = load {register_type(variable.dtype)}, ptr {found}.place, align {SLOT}"
+            self.w.lines[self.computed[variable]] += f"\n  {place}\n  {read}"
+        return found
 
     def knows(self, variable: Variable) -> bool:
         """Whether a variable has its value."""
-        return variable in self.names
+        return variable in self.names or variable in self.computed
+
+    def spill(self, x: Variable | Storage) -> int:
+        """Give a number a place that is known to functions cut out of this one, too."""
+        return self.spilled.setdefault(x, SLOT * len(self.spilled))
 
     def tape(self) -> str:
         """Where the tape begins."""
@@ -161,7 +177,7 @@ class Function:
         """Make room for a storage."""
         name = f"%{storage.name}"
         if in_register(storage):
-            self.entry.append(f"  {name} = alloca {register_type(storage.dtype)}")
+            self.registers.append(storage)
         elif size <= _SMALL and self.stacked + size <= self.most_stacked:
             self.stacked += size
             self.entry.append(f"  {name} = alloca [{max(size, 1)} x i8], align 64")
@@ -280,7 +296,16 @@ class Function:
             self.entry.append(f"  %packed = alloca [{self.packing} x i64], align 16")
         if self.frame:
             self.entry.append(f"  %frame.inner = alloca [{self.frame} x i8], align 16")
-        return ["entry:", *self.entry, "  br label %begin", "begin:", *self.w.lines, "}"]
+        return ["entry:", *self._homes(), *self.entry, "  br label %begin", "begin:", *self.w.lines, "}"]
+
+    def _homes(self) -> Iterator[str]:
+        """Where the numbers in registers are, before LLVM finds registers."""
+        if self.spilled:
+            yield f"  %spilled = alloca [{SLOT * len(self.spilled)} x i8], align {SLOT}"
+        for storage in self.registers:
+            at = self.spilled.get(storage)
+            home = f"alloca {register_type(storage.dtype)}"
+            yield f"  %{storage.name} = {home if at is None else f'getelementptr i8, ptr %spilled, i64 {at}'}"
 
     def let_go(self) -> None:
         """Give memory back."""

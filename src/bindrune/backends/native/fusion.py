@@ -9,8 +9,9 @@ loop only uses its own part loses that dimension, and with the last one becomes 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from .instructions import LIBRARY
 from .loops import (
@@ -84,8 +85,7 @@ class _Effects:
 
     def add(self, other: _Effects) -> None:
         """Take in what another statement does."""
-        for storage, its_elements in other.elements.items():
-            self.elements.setdefault(storage, []).extend(its_elements)
+        self._take(other)
         self.complete &= other.complete
         self.read |= other.read
         self.written |= other.written
@@ -95,6 +95,31 @@ class _Effects:
         self.indexed |= other.indexed
         self.stops |= other.stops
         self.size += other.size
+
+    def _take(self, other: _Effects) -> None:
+        for storage, its_elements in other.elements.items():
+            self.elements.setdefault(storage, []).extend(its_elements)
+
+    def at(self, storage: Storage) -> Iterable[Access]:
+        """The accesses to a storage."""
+        return self.elements.get(storage, ())
+
+
+class _Several(_Effects):
+    """What statements do that are taken together for a while: their accesses stay with each of them."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: list[_Effects] = []
+
+    def _take(self, other: _Effects) -> None:
+        self._parts.append(other)
+
+    def at(self, storage: Storage) -> Iterable[Access]:
+        # The nearest first: there it is most likely that something is found to meet.
+        return itertools.chain.from_iterable(part.at(storage) for part in reversed(self._parts))
 
 
 class _Known:
@@ -182,8 +207,8 @@ def _apart(first: _Effects, second: _Effects, shared: set[Any]) -> bool:
     return all(
         buffer.shape == other.shape and any(map(differ, index, its_index))
         for storage in shared
-        for buffer, index, written in first.elements.get(storage, ())
-        for other, its_index, its_written in second.elements.get(storage, ())
+        for buffer, index, written in first.at(storage)
+        for other, its_index, its_written in second.at(storage)
         if written or its_written
     )
 
@@ -229,14 +254,17 @@ def _join(done: list[tuple[Statement, _Effects]], at: int, known: _Known) -> Non
     """Fuse one of some statements with those before it, as long as there is one that it can be fused with."""
     last, effects = done[at]
     assert isinstance(last, For)
-    needed = _Effects()
+    near = range(at - 1, max(at - 1 - _WINDOW, -1), -1)
+    farthest = min((p for p in near if _alike(done[p][0], done[p][1], last, effects)), default=at)
+    needed = _Several()
     needed.add(effects)
     before: set[int] = set()
-    for p in range(at - 1, max(at - 1 - _WINDOW, -1), -1):
+    for p in range(at - 1, farthest - 1, -1):
         s, mine = done[p]
-        if isinstance(s, For) and _joinable(s, mine, last, effects):
+        if _alike(s, mine, last, effects):
             between = range(p + 1, at)
-            if not any(_ordered(mine, done[q][1]) for q in between if q in before):
+            free = not any(_ordered(mine, done[q][1]) for q in between if q in before)
+            if free and _joinable(s, mine, last, effects):
                 done[p : at + 1] = [
                     *(done[q] for q in between if q in before),
                     _merge(s, mine, last, known),
@@ -249,15 +277,18 @@ def _join(done: list[tuple[Statement, _Effects]], at: int, known: _Known) -> Non
             needed.add(mine)
 
 
+def _alike(a: Statement, first: _Effects, b: For, second: _Effects) -> TypeGuard[For]:
+    """Whether a statement is a loop like another, over elements that it touches, too."""
+    if not isinstance(a, For) or a.ordered or a.extent != b.extent or first.size + second.size > _LARGEST:
+        return False
+    return any(isinstance(m, Storage) and m.shape for m in _shared(first, second) | (first.read & second.read))
+
+
 def _joinable(a: For, first: _Effects, b: For, second: _Effects) -> bool:
-    """Whether two loops can be, and should be, one."""
-    if a.ordered or b.ordered or a.extent != b.extent or first.size + second.size > _LARGEST:
-        return False
-    shared = _shared(first, second)
-    if not any(isinstance(m, Storage) and m.shape for m in shared | (first.read & second.read)):
-        return False
+    """Whether two loops that are alike can be, and should be, one."""
     if not _balanced(a, b):
         return False
+    shared = _shared(first, second)
     if not shared:
         return True
     if shared & (first.called | second.called):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from .formats import register_type
+from .formats import SLOT, register_type
 from .functions import Function
 from .loops import Variable
 
-__all__ = ["SLOT", "Inner", "place_in"]
-
-SLOT = 16
-"""The bytes of a frame for each thing in it."""
+__all__ = ["Inner", "place_in"]
 
 
 class Inner(Function):

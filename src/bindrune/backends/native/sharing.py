@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .advice import STEP_BY_STEP
-from .formats import constant, register_type
+from .formats import SLOT, constant, register_type
 from .functions import Function
-from .inner import SLOT, Inner, place_in
+from .inner import Inner, place_in
 from .instructions import instruct
 from .loops import (
     Accumulate,

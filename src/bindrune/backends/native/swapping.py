@@ -51,13 +51,14 @@ def swap(program: Program) -> None:
         for s in block:
             for inner in s.blocks:
                 if isinstance(s, While) or (isinstance(s, For) and s.ordered):
+                    ends = {storage: user for user in inner for storage in _everything(user)}
                     for n, copy in enumerate(inner):
                         found = _copied(copy)
                         if found is None or taken & {found[0], found[1]}:
                             continue
                         made, carried, offsets = found
                         own = all(s in loops for loops in uses[made])
-                        last = not any(made in _everything(later) for later in inner[n + 1 :])
+                        last = ends[made] is copy
                         larger = made.shape != carried.shape
                         if own and last and not (larger and made in fixed) and _swappable(program, made, carried):
                             taken.update((made, carried))
