@@ -10,11 +10,13 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
-__all__ = ["Turns"]
+__all__ = ["Turns", "side_by_side"]
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -48,3 +50,41 @@ class Turns:
                 return function(*arguments, **keywords)
 
         return waiting
+
+
+def side_by_side(works: Sequence[Callable[[], _Result]]) -> list[_Result]:
+    """What some functions return, each on a thread of its own, but the first on that of the caller.
+
+    However it ends, none of those threads is left, so that who has its turn may call it.
+    """
+    found: dict[int, _Result] = {}
+
+    def work(number: int) -> None:
+        with suppress(Exception):
+            found[number] = works[number]()
+
+    helpers = [] if sys.is_finalizing() else [threading.Thread(target=work, args=(i,)) for i in range(1, len(works))]
+    started = []
+    try:
+        for helper in helpers:
+            with suppress(RuntimeError):  # there may be no room for another one
+                helper.start()
+                started.append(helper)
+        found[0] = works[0]()
+    finally:
+        _see_off(started)
+    # What has failed fails again, where it is the caller's.
+    return [found[i] if i in found else one() for i, one in enumerate(works)]
+
+
+def _see_off(threads: Sequence[threading.Thread]) -> None:
+    """Wait until threads have ended; who interrupts this must wait, too."""
+    interrupted = None
+    for thread in threads:
+        while thread.is_alive():
+            try:
+                thread.join()
+            except BaseException as error:
+                interrupted = error
+    if interrupted is not None:
+        raise interrupted

@@ -22,7 +22,7 @@ import numpy as np
 
 from ...graph.graph import ARRAY, NUMBER, Type
 from .integers import LIMIT
-from .machine import Code, alone, compile_text, define_symbol
+from .machine import Code, alone, compile_texts, define_symbol
 
 __all__ = ["CONTEXT_WORDS", "bound_entry", "is_plain", "table_of", "workspace_of"]
 
@@ -126,7 +126,7 @@ _ONE_ARGUMENT = 0x8
 @functools.cache
 def _entry() -> tuple[np.ndarray[Any, Any], bytes, Code]:
     _address_symbols()
-    code = compile_text(_text(), level=0)
+    code = compile_texts([_text()], level=0)
     name = b"enter"
     # In memory that the garbage collector, which clears ctypes' before the functions, knows nothing of.
     definition = bytes(_Definition(name, code.address("enter"), _ONE_ARGUMENT, None))

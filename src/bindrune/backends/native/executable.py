@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ from .llvm import Module
 from .loops import For, HostCall, Invoke, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
-from .machine import Code, compile_text, define_libraries, define_symbol
+from .machine import Code, compile_texts, define_libraries, define_symbol
 from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
 from .threads import define_threads
 
@@ -98,7 +99,7 @@ class Executable:
         if module.recursive:
             define_depth()
         define_libraries(text)
-        self._code = compile_text(text)
+        self._code = compile_texts(module.apart(_processors()))
         run = self._code.address("run")
         self._function = _PROTOTYPE(run)
         self._number = next(_numbers)
@@ -238,6 +239,11 @@ class Executable:
                 error.add_note(f"in {reason.node.line}")
             raise
         return interpret_apart(self.graph, arguments)
+
+
+def _processors() -> int:
+    """How many the process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _addresses(arrays: Sequence[Any]) -> Any:

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from ...core.threads import Turns
+from ...core.threads import Turns, side_by_side
 from .cache import key_of, load, store
 
 __all__ = [
     "MATRICES",
     "Code",
     "alone",
-    "compile_text",
+    "compile_texts",
     "cpu",
     "define_libraries",
     "define_symbol",
@@ -44,7 +44,6 @@ _LEVEL = 2
 """How much trouble is taken over instructions and registers."""
 
 
-@alone
 @functools.cache
 def _binding() -> Any:
     import llvmlite.binding as binding
@@ -160,11 +159,11 @@ def define_symbol(name: str, address: int) -> None:
 class Code:
     """A compiled module: it lives as long as this object."""
 
-    __slots__ = ("_engine", "_text")
+    __slots__ = ("_engine", "_texts")
 
-    def __init__(self, engine: Any, text: str) -> None:
+    def __init__(self, engine: Any, texts: Sequence[str]) -> None:
         self._engine = engine
-        self._text = text
+        self._texts = texts
 
     @alone
     def __del__(self) -> None:
@@ -180,7 +179,8 @@ class Code:
     @alone
     def llvm(self) -> str:
         """The optimised text."""
-        return str(_optimized(self._text, _machine(**_IN_PROCESS)))
+        machine = _machine(**_IN_PROCESS)
+        return "\n".join(str(_optimized(text, machine)) for text in self._texts)
 
     @property
     @alone
@@ -188,29 +188,61 @@ class Code:
         """The instructions of the machine."""
         machine = _machine(**_IN_FILES)
         machine.set_asm_verbosity(False)
-        found: str = machine.emit_assembly(_optimized(self._text, machine))
-        return found
+        return "\n".join(machine.emit_assembly(_optimized(text, machine)) for text in self._texts)
 
 
 @alone
-def compile_text(text: str, level: int = _LEVEL) -> Code:
+def compile_texts(texts: Sequence[str], level: int = _LEVEL) -> Code:
     """Compile LLVM's text, or take what an earlier process made of it.
 
     Args:
-        text: a module.
+        texts: modules, which are compiled side by side and may call each other.
         level: how much trouble is taken; little at 0, for what does not run long enough to make up for it.
     """
     binding = _binding()
     machine = _machine(level, **_IN_PROCESS)
-    key = key_of([text, str(level), *_circumstances()])
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    given = str(level), *_circumstances()
+    for code in side_by_side([functools.partial(_object, text, level, given) for text in texts]):
+        engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return Code(engine, texts)
+
+
+def _object(text: str, level: int, given: Sequence[str]) -> bytes:
+    """The machine code of a module, which depends on what is given, too."""
+    key = key_of([text, *given])
     code = load(key)
     if code is None:
-        code = machine.emit_object(_optimized(text, machine, level))
+        machine = _machine(level, **_IN_PROCESS)
+        code = _emitted(_optimized(text, machine, level), machine)
         store(key, code)
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
-    engine.add_object_file(binding.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    return Code(engine, text)
+    return code
+
+
+def _emitted(module: Any, machine: Any) -> bytes:
+    """The object file of a module."""
+    ffi = _binding().ffi
+    with ffi.OutputString() as said:
+        buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, True, said)
+        if not buffer:
+            raise RuntimeError(str(said))
+    try:
+        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+@functools.cache
+def _unlocked(name: str) -> Any:
+    """A function of LLVM that several threads may be in, since each has a context of its own.
+
+    llvmlite lets one thread at a time call any function, for all have the same context there.
+    """
+    library = _binding().ffi.lib
+    function, known = getattr(ctypes.CDLL(library._name), name), getattr(library, name)
+    function.argtypes, function.restype = known.argtypes, known.restype
+    return function
 
 
 @alone
@@ -231,8 +263,7 @@ def object_of(text: str, others: Sequence[str], seen: Sequence[str]) -> bytes:
     _optimize(module, machine)
     module.link_in(binding.parse_assembly(_own_names(module)))
     _hide(module, seen)
-    code: bytes = machine.emit_object(module)
-    return code
+    return _emitted(module, machine)
 
 
 def _hide(module: Any, seen: Sequence[str]) -> None:
@@ -300,7 +331,8 @@ def _machine(level: int = _LEVEL, **where: Any) -> Any:
 
 def _optimized(text: str, machine: Any, level: int = _LEVEL) -> Any:
     """A module with the text, after LLVM's passes if it is worth them."""
-    module = _binding().parse_assembly(text)
+    binding = _binding()
+    module = binding.parse_assembly(text, binding.create_context())
     if level:
         _optimize(module, machine)
     return module
@@ -313,13 +345,12 @@ def _optimize(module: Any, machine: Any) -> None:
         setattr(options, name, value)
     builder = binding.create_pass_builder(machine, options)
     passes = builder.getModulePassManager()
-    passes.run(module, builder)
+    _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
     # llvmlite keeps them for ever: it looks for the method that lets go where it does nothing.
     binding.ffi.lib.LLVMPY_DisposeNewModulePassManger(passes)
     passes.detach()
 
 
-@alone
 @functools.cache
 def _circumstances() -> tuple[str, ...]:
     """What machine code depends on beside its text."""

@@ -14,7 +14,7 @@ import os
 import platform
 from typing import Any
 
-from .machine import Code, alone, compile_text, define_symbol
+from .machine import Code, alone, compile_texts, define_symbol
 
 __all__ = ["EVEN", "MANY", "MOST", "PARALLEL", "PARTS", "define_threads", "set_threads", "threads"]
 
@@ -38,7 +38,7 @@ _PATIENCE = 4000
 @alone
 @functools.cache
 def _pool() -> Code:
-    return compile_text(_TEXT, level=0)
+    return compile_texts([_TEXT], level=0)
 
 
 @alone
