@@ -1094,3 +1094,38 @@ def test_arrays_that_no_program_works_on(f, argument):
 def test_a_backend_that_is_not_there():
     with pytest.raises(ValueError, match="no backend 'gpu'; there are interpreter, native"):
         br.jit(lambda x: x, backend="gpu")
+
+
+def decided_by_a_rounded_number(x):
+    s = float(np.sum(np.sin(x) * np.exp(x)))
+    return x * {s: 2.0}[s]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_number_that_machine_code_rounds_another_way(seed):
+    x = np.random.default_rng(seed).normal(size=100)
+    g = br.jit(decided_by_a_rounded_number)
+    for _ in range(3):
+        np.testing.assert_array_equal(g(x), 2 * x)
+    assert (g.stats().stagings, g.stats().hits) == (1, 2)
+    np.testing.assert_array_equal(
+        br.grad(lambda x: np.sum(br.jit(decided_by_a_rounded_number)(x)))(x), np.full(100, 2.0)
+    )
+    np.testing.assert_array_equal(br.jit(lambda x: br.jit(decided_by_a_rounded_number)(x) + 1)(x), 2 * x + 1)
+
+
+def a_part_of_a_written_array_in_a_variable(x):
+    a, t = x.copy(), x[0].copy()
+    for i in range(len(a)):
+        a[i, 0] = np.sin(a[i, 0])
+        t = a[i]
+    return np.sum(a) + t[0]
+
+
+def test_what_a_graph_cannot_carry_is_not_looked_at():
+    x = np.random.default_rng(0).normal(size=(6, 3))
+    g = br.jit(a_part_of_a_written_array_in_a_variable)
+    np.testing.assert_allclose(g(x), a_part_of_a_written_array_in_a_variable(x), rtol=1e-12)
+    np.testing.assert_allclose(g(2 * x), a_part_of_a_written_array_in_a_variable(2 * x), rtol=1e-12)
+    assert (g.stats().stagings, g.stats().guards) == (1, 0)
+    assert "the variable 't'" in g.explain(x)

@@ -42,14 +42,15 @@ class Branches(Trials):
     ) -> None:
         world = self._world(variables.names, then, otherwise)
         temporary = set(variables.names) - set(variables.live)
+        unread = set(temporary)
         while True:
             try:
-                sides = self._try_sides(world, then, otherwise, temporary)
+                sides = self._try_sides(world, then, otherwise, unread, temporary)
                 break
             except Read as read:
-                if read.name not in temporary:
+                if read.name not in unread:
                     raise
-                temporary.discard(read.name)
+                unread.discard(read.name)
         for trial, holds, other in ((sides[0], False, otherwise), (sides[1], True, then)):
             if trial.raised is not None:
                 if self.handling:
@@ -67,7 +68,7 @@ class Branches(Trials):
 
     def _choose(self, condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         world = self._world((), then, otherwise)
-        sides = self._try_sides(world, then, otherwise, set())
+        sides = self._try_sides(world, then, otherwise, set(), set())
         for trial, holds, other in ((sides[0], False, otherwise), (sides[1], True, then)):
             if trial.raised is not None:
                 if self.handling:
@@ -88,12 +89,17 @@ class Branches(Trials):
         return merged[result]
 
     def _try_sides(
-        self, world: World, then: Callable[[], Any], otherwise: Callable[[], Any], temporary: set[str]
+        self,
+        world: World,
+        then: Callable[[], Any],
+        otherwise: Callable[[], Any],
+        unread: set[str],
+        temporary: set[str],
     ) -> list[Trial]:
-        first = self.try_(world, then, {}, temporary, temporary, may_raise=True)
+        first = self.try_(world, then, {}, unread, temporary, may_raise=True)
         self.left.append(first.changes)
         try:
-            return [first, self.try_(world, otherwise, {}, temporary, temporary, may_raise=True)]
+            return [first, self.try_(world, otherwise, {}, unread, temporary, may_raise=True)]
         finally:
             self.left.pop()
 

@@ -68,23 +68,16 @@ def leaves_of(value: Any, place: Place) -> tuple[list[Any], Any]:
     """The numbers in what a place holds, and how they are put together."""
     if isinstance(place, Tail):
         found, rows = taken_apart(value)
-        for leaf in found:
-            _require(is_numeric(leaf), leaf, place)
+        if not all(map(is_numeric, found)):
+            raise Unstageable(f"{place.text} gets what is no number", "Append numbers and arrays")
         structure: Any = rows
     else:
         whole, spec = trees.flatten(value)
         structure = Structure(spec, trees.key_orders(value), [(i, v) for i, v in enumerate(whole) if not is_numeric(v)])
         found = [v for v in whole if is_numeric(v)]
-    for leaf in found:
-        _require(not (isinstance(leaf, View) and leaf.root._version), leaf, place)
+    if any(isinstance(leaf, View) and leaf.root._version for leaf in found):
+        raise Unstageable(f"{place.text} becomes a view of an array that is written", "Copy it, or index the array")
     return found, structure
-
-
-def _require(holds: bool, leaf: Any, place: Place) -> None:
-    if not holds:
-        raise Unstageable(
-            f"{place.text} becomes {leaf!r}, which a graph cannot carry", "Carry a number or an array for it"
-        )
 
 
 def containers_in(value: Any) -> Iterator[int]:

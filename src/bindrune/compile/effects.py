@@ -38,8 +38,9 @@ class GuardFailed(BaseException):
     """A value that decided how the function was staged is another in this call."""
 
     def __init__(self, found: Any) -> None:
-        super().__init__(found)
-        self.found = found
+        # A program's memory may be gone when this is shown.
+        self.found = found.copy() if isinstance(found, np.ndarray) else found
+        super().__init__(self.found)
 
 
 class Effect(Structured):

@@ -231,13 +231,15 @@ class Jit(Decorated):
                 break
             self._stats.guards += path.guards
             try:
-                result = self._run(path, signature, path.look())
+                result = self._first_run(path, signature)
             except AssumptionFailed:
                 self._closed.add(signature.key)
                 continue
             except NanFound:
                 self.meets_nan.add(signature.key)
                 return self._stage_and_run(signature, _NAN)
+            except GuardFailed:
+                break
             except Unstageable as refused:
                 self._stats.reasons[-1] += f"; {refused}"
                 break
@@ -248,6 +250,20 @@ class Jit(Decorated):
             self._differs(unexpected)
         self._failures[signature.closed if signature.key in self._closed else signature.key] += 1
         return result
+
+    def _first_run(self, path: Path, signature: Signature) -> Any:
+        """The result by a new path.
+
+        Where Python decided by a number that machine code rounds another way, the path is left to the interpreter,
+        whose numbers are those that Python saw, to the last bit.
+        """
+        try:
+            return self._run(path, signature, path.look())
+        except (AssumptionFailed, NanFound):
+            raise
+        except GuardFailed:
+            path.backend = "interpreter"
+            return self._run(path, signature, path.look())
 
     def _novelty(self, signature: Signature) -> str:
         """Why a signature is staged that has not been met before."""

@@ -127,7 +127,8 @@ def _maker(leaf: Any, outputs: list[Any], session: Session, given: Mapping[int, 
     attributes = contents_of(leaf)
     if isinstance(leaf, (FunctionType, *_ITERATORS)) or attributes is None or kind.__itemsize__:
         raise Unstageable(
-            f"{leaf!r} leaves the function with values of the program inside", "Return arrays, or trees of them"
+            f"a {kind.__name__} leaves the function with values of the program inside",
+            "Return arrays, or trees of them",
         )
     recipe = Recipe(attributes.copy(), outputs, session, given)
 

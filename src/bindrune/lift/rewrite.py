@@ -21,12 +21,12 @@ import copy
 import inspect
 import itertools
 import types
-from collections import Counter
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
 from .circles import circles, is_in_circle
 from .expressions import MUTATORS, Expressions, opened
+from .liveness import Liveness, Names
 from .syntax import (
     MARK,
     assign,
@@ -35,7 +35,6 @@ from .syntax import (
     define,
     delayed,
     load,
-    loads,
     mangled,
     parameters,
     source_of,
@@ -141,7 +140,7 @@ class Rewriter:
         self.has_statements = True
         self.first = ""
         """The first argument of the function."""
-        self.reads: Counter[str] = Counter()
+        self.liveness = Liveness([])
         self.shared: set[str] = set()
         """The variables of enclosing functions that this one assigns."""
         self.globals: set[str] = set()
@@ -158,10 +157,9 @@ class Rewriter:
             shared.append(ast.Global([n for n in changed if n in self.globals]))
         return define(name, parameters(), [*shared, *body]), names
 
-    def live(self, names: list[str], inside: Counter[str], own: str = "") -> ast.expr:
-        """Those of some names that are read outside the code whose reads are given; a flag of its own is not."""
-        made = (n for n in names if n in self.shared or self.reads[n] > inside[n] or (_is_flag(n) and n != own))
-        return tuple_of(list(made))
+    def live(self, names: list[str], after: Names, own: str = "") -> ast.expr:
+        """Those of some names that are live, or may be outside; a flag of its own is not."""
+        return tuple_of([n for n in names if n in self.shared or n in after or (_is_flag(n) and n != own)])
 
     def fresh(self, what: str) -> str:
         return f"{what}_{next(self.numbers)}{MARK}"
@@ -187,7 +185,7 @@ class Rewriter:
     def function(self, node: ast.FunctionDef, in_circle: bool) -> ast.FunctionDef:
         """The function rewritten; one in a circle is called by functions that it calls."""
         self.first = _first(node.args)
-        self.reads = loads(node.body)
+        self.liveness = Liveness(node.body)
         self.shared = {n for s in walk_scope(node.body) if isinstance(s, ast.Nonlocal) for n in s.names}
         self.globals = {n for s in walk_scope(node.body) if isinstance(s, ast.Global) for n in s.names}
         self.circles = circles(node.body)
@@ -239,8 +237,8 @@ class Rewriter:
                 rest = nodes[i + 1 :]
                 if not isinstance(node, (ast.Return, ast.Break, ast.Continue)):
                     free = call("none", *(load(n) for n in flags.names()))
-                    deciding, reads = "branch" if flags.broken else "rest", loads(rest)
-                    done += self._branch(free, self.block(rest, flags), [], node, reads, deciding)
+                    deciding, after = "branch" if flags.broken else "rest", self.liveness.after[id(rest[-1])]
+                    done += self._branch(free, self.block(rest, flags), [], node, after, deciding)
                 return done
         return done or [ast.Pass()]
 
@@ -256,9 +254,8 @@ class Rewriter:
 
     def statement(self, node: ast.stmt, flags: _Flags) -> list[ast.stmt]:
         if isinstance(node, ast.If):
-            reads = loads([*node.body, *node.orelse])
-            test = self.expression(node.test)
-            return self._branch(test, self.block(node.body, flags), self.block(node.orelse, flags), node, reads)
+            test, after = self.expression(node.test), self.liveness.after[id(node)]
+            return self._branch(test, self.block(node.body, flags), self.block(node.orelse, flags), node, after)
         if isinstance(node, ast.While):
             return self._while(node, flags)
         if isinstance(node, ast.For):
@@ -349,24 +346,23 @@ class Rewriter:
                 test = case.guard if test is None else ast.BoolOp(ast.And(), [test, case.guard])
             if test is not None:
                 chosen = [ast.If(test, case.body, chain)]
+                self.liveness.after[id(chosen[0])] = self.liveness.after[id(node)]
             chain = [*([assign(name, load(subject))] if name else []), *chosen]
         whole = [assign(subject, node.subject), *chain]
         for statement in whole:
             for part in ast.walk(statement):
                 if isinstance(part, (ast.stmt, ast.expr)) and not hasattr(part, "lineno"):
                     ast.copy_location(part, node)
-        self.reads.update(loads(whole[:1]))
-        self.reads[subject] += 2
         return self.block(whole, flags)
 
     def _try(self, node: ast.Try, flags: _Flags) -> list[ast.stmt]:
         """What is raised inside must be raised while this runs, and so is not left to a staged check."""
         begin, end = (ast.Expr(call("trying", ast.Constant(depth))) for depth in (1, -1))
-        leaves, reads = any(self._may_leave(s, flags) for s in node.body), loads(node.orelse)
+        leaves = any(self._may_leave(s, flags) for s in node.body)
         orelse = self.block(node.orelse, flags)
         if leaves and node.orelse:
             free = call("none", *(load(n) for n in flags.names()))
-            orelse = self._branch(free, orelse, [], node, reads)
+            orelse = self._branch(free, orelse, [], node, self.liveness.after[id(node)])
         body: list[ast.stmt] = [begin, ast.Try(self.block(node.body, flags), [], [], [end])]
         handlers = [self._part(h, flags) for h in node.handlers]
         final = self.block(node.finalbody, flags) if node.finalbody else []
@@ -379,19 +375,19 @@ class Rewriter:
         body: list[ast.stmt],
         orelse: list[ast.stmt],
         node: ast.stmt,
-        reads: Counter[str],
+        after: Names,
         name: str = "branch",
     ) -> list[ast.stmt]:
         yes, no = self.fresh("then"), self.fresh("else")
         then, changed = self.procedure(yes, body)
         otherwise, also = self.procedure(no, orelse or [ast.Pass()])
         names = sorted({*changed, *also})
-        deciding = call(name, test, load(yes), load(no), tuple_of(names), self.live(names, reads))
+        deciding = call(name, test, load(yes), load(no), tuple_of(names), self.live(names, after))
         made: list[ast.stmt] = [then, otherwise, ast.Expr(deciding)]
         return [ast.copy_location(s, node) for s in made]
 
     def _while(self, node: ast.While, flags: _Flags) -> list[ast.stmt]:
-        reads, after = loads([node.test, *node.body]), loads(node.orelse)
+        after = self.liveness.after[id(node)]
         broken, continued = self.fresh("broken"), self.fresh("continued")
         inner = _Flags(flags.returned, broken, continued)
         body = [assign(continued, ast.Constant(False)), *self.block(node.body, inner)]
@@ -408,14 +404,14 @@ class Rewriter:
             assign(continued, ast.Constant(False)),
             asking,
             procedure,
-            ast.Expr(call("loop", load(check), load(step), tuple_of(names), self.live(names, reads, continued))),
+            ast.Expr(call("loop", load(check), load(step), tuple_of(names), self.live(names, after, continued))),
         ]
         if node.orelse:
             done += self._branch(call("none", *leave), self.block(node.orelse, flags), [], node, after)
         return done
 
     def _for(self, node: ast.For, flags: _Flags) -> list[ast.stmt]:
-        reads, after = loads(node.body), loads(node.orelse)
+        after, repeated = self.liveness.after[id(node)], self.liveness.repeated[id(node)]
         broken, continued = self.fresh("broken"), self.fresh("continued")
         inner = _Flags(flags.returned, broken, continued)
         leaves = any(self._may_leave(s, inner) for s in node.body)
@@ -424,13 +420,13 @@ class Rewriter:
         gone = [load(n) for n in (broken, flags.returned) if n]
         leaving: ast.expr = ast.Constant(None)
         if leaves:
-            guarded = self._branch(call("none", *gone), body, [], node, reads)
+            guarded = self._branch(call("none", *gone), body, [], node, repeated)
             body = [assign(continued, ast.Constant(False)), *guarded]
             leaving = delayed(call("either", *map(delayed, gone)))
         step = self.fresh("body")
         procedure, names = self.procedure(step, body)
         procedure.args.args.append(ast.arg(item))
-        variables = tuple_of(names), self.live(names, reads, continued)
+        variables = tuple_of(names), self.live(names, after, continued)
         done: list[ast.stmt] = []
         if leaves:
             done = [assign(broken, ast.Constant(False)), assign(continued, ast.Constant(False))]

@@ -63,7 +63,7 @@ class Variables:
 
     Attributes:
         names: all of them.
-        live: those that are read elsewhere in the function; the others are temporaries.
+        live: those that may be read after the statements before they are assigned again; the others are temporaries.
         moot: whether nobody reads what the second of two ways leaves, because the function has returned there.
     """
 
