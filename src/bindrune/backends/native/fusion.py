@@ -54,7 +54,7 @@ _TAPE = "tape"
 
 def fuse(program: Program) -> None:
     """Fuse the nests of a program, and take out of memory what need not be there."""
-    program.body, _ = _fused(program.body)
+    program.body, _ = _fused(program.body, _Known())
     contract(program)
 
 
@@ -64,7 +64,7 @@ def fuse(program: Program) -> None:
 class _Effects:
     """What a statement reads, writes, uses and defines, with everything in it."""
 
-    __slots__ = ("complete", "defined", "elements", "indexed", "read", "size", "stops", "used", "written")
+    __slots__ = ("called", "complete", "defined", "elements", "indexed", "read", "size", "stops", "used", "written")
 
     def __init__(self) -> None:
         self.elements: dict[Storage, list[Access]] = {}
@@ -73,6 +73,8 @@ class _Effects:
         """Whether these are all of them."""
         self.read: set[Any] = set()
         self.written: set[Any] = set()
+        self.called: set[Any] = set()
+        """What of it calls are given."""
         self.used: set[Variable] = set()
         self.defined: set[Variable] = set()
         self.indexed: set[Variable] = set()
@@ -87,6 +89,7 @@ class _Effects:
         self.complete &= other.complete
         self.read |= other.read
         self.written |= other.written
+        self.called |= other.called
         self.used |= other.used
         self.defined |= other.defined
         self.indexed |= other.indexed
@@ -94,9 +97,27 @@ class _Effects:
         self.size += other.size
 
 
-def _effects(s: Statement) -> _Effects:
+class _Known:
+    """What is known of statements: loops are fused one by one, and most of what is in them stays.
+
+    Attributes:
+        effects: of those that have been looked at.
+        fused: loops in whose bodies there is nothing left to fuse.
+    """
+
+    __slots__ = ("effects", "fused")
+
+    def __init__(self) -> None:
+        self.effects: dict[Statement, _Effects] = {}
+        self.fused: set[Statement] = set()
+
+
+def _effects(s: Statement, known: _Known) -> _Effects:
     """The effects of a statement."""
-    found = _Effects()
+    found = known.effects.get(s)
+    if found is not None:
+        return found
+    found = known.effects[s] = _Effects()
     found.size = 1
     found.used.update(variables(s))
     for access in accesses(s):
@@ -107,6 +128,7 @@ def _effects(s: Statement) -> _Effects:
     for view in views(s):
         found.read.add(_memory(view.storage))
         found.written.add(_memory(view.storage))
+        found.called.add(_memory(view.storage))
         found.complete = False
     if isinstance(s, Let):
         found.defined.add(s.variable)
@@ -125,7 +147,7 @@ def _effects(s: Statement) -> _Effects:
         found.written.add(_TAPE)
     for block in s.blocks:
         for inner in block:
-            found.add(_effects(inner))
+            found.add(_effects(inner, known))
     if isinstance(s, For):
         found.defined.add(s.variable)
         found.indexed.discard(s.variable)
@@ -169,21 +191,22 @@ def _apart(first: _Effects, second: _Effects, shared: set[Any]) -> bool:
 # ----------------------------------------------------------------------------------------------------------- fusion
 
 
-def _fused(block: list[Statement]) -> tuple[list[Statement], _Effects]:
-    """A block with its loops fused, and what it does in all."""
-    done: list[tuple[Statement, _Effects]] = []
-    for s in block:
+def _fused(block: list[Statement], known: _Known, first: int = 0) -> tuple[list[Statement], _Effects]:
+    """A block with its loops fused, and what it does in all; up to the first new one they are fused already."""
+    done = [(s, _effects(s, known)) for s in block[:first]]
+    for s in block[first:]:
         if s.blocks and not (isinstance(s, For) and not s.ordered):
             mine = _Effects()
             for inner in s.blocks:
-                inner[:], theirs = _fused(inner)
+                inner[:], theirs = _fused(inner, known)
                 mine.add(theirs)
             _add_own(s, mine)
+            known.effects[s] = mine
         else:
-            mine = _effects(s)
+            mine = _effects(s, known)
         done.append((s, mine))
         if isinstance(s, For) and not s.ordered:
-            _join(done, len(done) - 1)
+            _join(done, len(done) - 1, known)
     total = _Effects()
     for _, mine in done:
         total.add(mine)
@@ -202,7 +225,7 @@ def _add_own(s: Statement, found: _Effects) -> None:
         found.indexed.discard(s.variable)
 
 
-def _join(done: list[tuple[Statement, _Effects]], at: int) -> None:
+def _join(done: list[tuple[Statement, _Effects]], at: int, known: _Known) -> None:
     """Fuse one of some statements with those before it, as long as there is one that it can be fused with."""
     last, effects = done[at]
     assert isinstance(last, For)
@@ -216,10 +239,10 @@ def _join(done: list[tuple[Statement, _Effects]], at: int) -> None:
             if not any(_ordered(mine, done[q][1]) for q in between if q in before):
                 done[p : at + 1] = [
                     *(done[q] for q in between if q in before),
-                    _merge(s, mine, last),
+                    _merge(s, mine, last, known),
                     *(done[q] for q in between if q not in before),
                 ]
-                _join(done, p + len(before))
+                _join(done, p + len(before), known)
                 return
         if _ordered(mine, needed):
             before.add(p)
@@ -237,7 +260,7 @@ def _joinable(a: For, first: _Effects, b: For, second: _Effects) -> bool:
         return False
     if not shared:
         return True
-    if shared & (_called(a) | _called(b)):
+    if shared & (first.called | second.called):
         return False
     at_a, at_b = affine(a.variable), affine(b.variable)
     if _TAPE in shared and len({s for s in (*first.elements, *second.elements) if s.start is not None}) > 1:
@@ -266,15 +289,6 @@ def same_step(
         if step and step == its_step and i - at_a * step == j - at_b * step:
             return True
     return False
-
-
-def _called(s: Statement) -> set[Any]:
-    """The memory that calls in a statement are given."""
-    found = {_memory(view.storage) for view in views(s)}
-    for block in s.blocks:
-        for inner in block:
-            found |= _called(inner)
-    return found
 
 
 def _balanced(a: For, b: For) -> bool:
@@ -308,19 +322,24 @@ def _inner_steps(block: Iterable[Statement]) -> int | None:
     return found
 
 
-def _merge(a: For, effects: _Effects, b: For) -> tuple[For, _Effects]:
+def _merge(a: For, effects: _Effects, b: For, known: _Known) -> tuple[For, _Effects]:
     """One loop for two, and what it does."""
     moved = Rewriter({b.variable: affine(a.variable)}).block(b.body)
     body = [*a.body, *moved]
     if sum(isinstance(s, For) for s in body) > 1:
-        body, effects = _fused(body)
+        body, found = _fused(body, known, len(a.body) if a in known.fused else 0)
         fused = For(a.variable, a.extent, body, False)
-        _add_own(fused, effects)
-        return fused, effects
-    for s in moved:
-        effects.add(_effects(s))
-    effects.indexed.discard(a.variable)
-    return For(a.variable, a.extent, body, False), effects
+        _add_own(fused, found)
+        known.fused.add(fused)
+    else:
+        fused = For(a.variable, a.extent, body, False)
+        found = _Effects()
+        found.add(effects)
+        for s in moved:
+            found.add(_effects(s, known))
+        found.indexed.discard(a.variable)
+    known.effects[fused] = found
+    return fused, found
 
 
 # ------------------------------------------------------------------------------------------------------ contraction
