@@ -57,6 +57,8 @@ def side_by_side(works: Sequence[Callable[[], _Result]]) -> list[_Result]:
 
     However it ends, none of those threads is left, so that who has its turn may call it.
     """
+    if not works:
+        return []
     found: dict[int, _Result] = {}
 
     def work(number: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .formats import register_type
 from .functions import Function
 from .inner import SLOT, Inner
-from .loops import For, HostCall, If, Let, Program, Statement, Storage, Variable, While
+from .loops import For, HostCall, If, Let, Statement, Storage, Variable, While
 from .memory import in_register
 from .rewriting import accesses, variables, views
 
@@ -24,9 +24,6 @@ __all__ = ["Cutting"]
 
 _MOST = 400
 """What is in one function, about: statements, of which a loop counts as some."""
-
-_ONCE = 120
-"""The same where it is done once in a call: functions that are compiled side by side are better small."""
 
 _LOOP = 8
 
@@ -41,9 +38,8 @@ class Cutting:
         functions: the text of the functions.
     """
 
-    def __init__(self, module: Module, program: Program) -> None:
+    def __init__(self, module: Module) -> None:
         self.module = module
-        self._whole = program.body
         self.functions: list[str] = []
         self._sizes: dict[Statement, int] = {}
         self._later: dict[Statement, set[Variable]] = {}
@@ -59,8 +55,7 @@ class Cutting:
 
     def groups(self, block: Sequence[Statement]) -> Iterator[tuple[Sequence[Statement], bool]]:
         """The statements of a block in groups, and whether each is to be a function."""
-        most = _ONCE if block is self._whole else _MOST
-        if sum(map(self._size, block)) <= most:
+        if sum(map(self._size, block)) <= _MOST:
             yield block, False
             return
         group: list[Statement] = []
@@ -69,7 +64,7 @@ class Cutting:
         for s in block:
             mine = self._size(s)
             stays = (mine > _MOST and _can_be_cut(s)) or (isinstance(s, HostCall) and s.number < 0)
-            if group and (stays or size + mine > most):
+            if group and (stays or size + mine > _MOST):
                 found.append((group, size > _LEAST))
                 group, size = [], 0
             if stays:

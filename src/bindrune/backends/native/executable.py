@@ -24,15 +24,15 @@ from ...graph.interpreter import interpret_apart
 from .calls import HOST
 from .context import CONTEXT_TAPE, CONTEXT_VALUES, DEEP, FULL, OUTSIDE
 from .depth import define_depth
-from .entry import CONTEXT_WORDS, bound_entry, is_plain, table_of, workspace_of
+from .entry import CONTEXT_WORDS, bound_entry, entry_code, is_plain, table_of, workspace_of
 from .integers import LIMIT
 from .llvm import Module
 from .loops import For, HostCall, Invoke, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
-from .machine import Code, compile_texts, define_libraries, define_symbol
+from .machine import Code, define_libraries, define_symbol
 from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
-from .threads import define_threads
+from .threads import define_threads, thread_pool
 
 __all__ = ["Executable", "compile_graph"]
 
@@ -93,18 +93,21 @@ class Executable:
         self._constants = [array for _, array in self._program.constants]
         module = Module(self._program)
         text, self._arena = module.text, module.memory.size
+        self._code = Code(module.apart(_processors()))
+        plain = is_plain([*self._types, *self._results])
+        needed = [self._code, *([thread_pool()] if module.threaded else []), *([entry_code()] if plain else [])]
+        Code.compile_together(needed)
         _define_host()
         if module.threaded:
             define_threads()
         if module.recursive:
             define_depth()
         define_libraries(text)
-        self._code = compile_texts(module.apart(_processors()))
         run = self._code.address("run")
         self._function = _PROTOTYPE(run)
         self._number = next(_numbers)
         _executables[self._number] = self
-        if is_plain([*self._types, *self._results]):
+        if plain:
             self._table = table_of(
                 run,
                 self._number,

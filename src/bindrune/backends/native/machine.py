@@ -12,7 +12,8 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ __all__ = [
     "MATRICES",
     "Code",
     "alone",
-    "compile_texts",
     "cpu",
     "define_libraries",
     "define_symbol",
@@ -157,13 +157,22 @@ def define_symbol(name: str, address: int) -> None:
 
 
 class Code:
-    """A compiled module: it lives as long as this object."""
+    """Machine code of modules that may call each other.
 
-    __slots__ = ("_engine", "_texts")
+    It is compiled and loaded when it is first asked where a function lies, and lives as long as this object.
 
-    def __init__(self, engine: Any, texts: Sequence[str]) -> None:
-        self._engine = engine
+    Args:
+        texts: the modules in LLVM's language.
+        level: how much trouble is taken; little at 0, for what does not run long enough to make up for it.
+    """
+
+    __slots__ = ("_engine", "_level", "_objects", "_texts")
+
+    def __init__(self, texts: Sequence[str], level: int = _LEVEL) -> None:
         self._texts = texts
+        self._level = level
+        self._objects: list[bytes] = []
+        self._engine: Any = None
 
     @alone
     def __del__(self) -> None:
@@ -172,8 +181,19 @@ class Code:
     @alone
     def address(self, name: str) -> int:
         """Where a function lies."""
+        if self._engine is None:
+            self.compile_together([self])
+            self._load()
         found: int = self._engine.get_function_address(name)
         return found
+
+    def _load(self) -> None:
+        binding = _binding()
+        engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine(self._level, **_IN_PROCESS))
+        while self._objects:
+            engine.add_object_file(binding.ObjectFileRef.from_data(self._objects.pop(0)))
+        engine.finalize_object()
+        self._engine = engine
 
     @property
     @alone
@@ -190,28 +210,21 @@ class Code:
         machine.set_asm_verbosity(False)
         return "\n".join(machine.emit_assembly(_optimized(text, machine)) for text in self._texts)
 
-
-@alone
-def compile_texts(texts: Sequence[str], level: int = _LEVEL) -> Code:
-    """Compile LLVM's text, or take what an earlier process made of it.
-
-    Args:
-        texts: modules, which are compiled side by side and may call each other.
-        level: how much trouble is taken; little at 0, for what does not run long enough to make up for it.
-    """
-    binding = _binding()
-    machine = _machine(level, **_IN_PROCESS)
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
-    given = str(level), *_circumstances()
-    for code in side_by_side([functools.partial(_object, text, level, given) for text in texts]):
-        engine.add_object_file(binding.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    return Code(engine, texts)
+    @classmethod
+    @alone
+    def compile_together(cls, codes: Iterable[Code]) -> None:
+        """Compile the modules of all that are not compiled yet, side by side."""
+        missing = [code for code in codes if not code._objects and code._engine is None]
+        given = _circumstances()
+        makers = [partial(_object, text, code._level, given) for code in missing for text in code._texts]
+        made = side_by_side(makers)
+        for code in missing:
+            code._objects, made = made[: len(code._texts)], made[len(code._texts) :]
 
 
 def _object(text: str, level: int, given: Sequence[str]) -> bytes:
-    """The machine code of a module, which depends on what is given, too."""
-    key = key_of([text, *given])
+    """The machine code of a module, or what an earlier process made of it where the same was given."""
+    key = key_of([text, str(level), *given])
     code = load(key)
     if code is None:
         machine = _machine(level, **_IN_PROCESS)
