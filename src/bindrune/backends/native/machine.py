@@ -310,7 +310,7 @@ def _own_names(module: Any) -> str:
 @alone
 def cpu() -> str:
     """LLVM's name for the CPU."""
-    return f"{_binding().get_default_triple().partition('-')[0]}, {_binding().get_host_cpu_name()}"
+    return f"{_binding().get_default_triple().partition('-')[0]}, {_host()[0]}"
 
 
 _IN_PROCESS: dict[str, Any] = {"reloc": "default", "codemodel": "jitdefault", "jit": True}
@@ -337,9 +337,15 @@ of the stores that they depend on.  Where short loops let them stand so, `lanes`
 def _machine(level: int = _LEVEL, **where: Any) -> Any:
     """Generates code for this CPU."""
     binding = _binding()
-    return binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=level, **where
-    )
+    name, has = _host()
+    return binding.Target.from_default_triple().create_target_machine(cpu=name, features=has, opt=level, **where)
+
+
+@functools.cache
+def _host() -> tuple[str, str]:
+    """LLVM's name for the CPU, and what it can do."""
+    binding = _binding()
+    return binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
 
 
 def _optimized(text: str, machine: Any, level: int = _LEVEL) -> Any:
@@ -374,6 +380,6 @@ def _circumstances() -> tuple[str, ...]:
     return (
         f"bindrune {package.__version__}, llvmlite {llvmlite.__version__}, LLVM {binding.llvm_version_info}",
         f"NumPy {np.__version__}, {sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')} {sys.version}",
-        f"{binding.get_default_triple()} {binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}",
+        " ".join((binding.get_default_triple(), *_host())),
         f"{_TRANSFORMED} {_IN_PROCESS}",
     )
