@@ -23,12 +23,21 @@ def test_works_are_done_on_threads_of_their_own_and_keep_their_order() -> None:
         return number, threading.get_ident()
 
     before = threading.active_count()
-    found = side_by_side([lambda k=k: work(k) for k in range(3)])  # type: ignore[misc]
+    found = side_by_side([lambda k=k: work(k) for k in range(3)], 3)  # type: ignore[misc]
     assert [number for number, _ in found] == [0, 1, 2]
     assert len({thread for _, thread in found}) == 3
-    assert found[0][1] == threading.get_ident()
+    assert threading.get_ident() in {thread for _, thread in found}
     assert threading.active_count() == before
-    assert side_by_side([]) == []
+    assert side_by_side([], 3) == []
+
+
+def test_more_works_than_threads() -> None:
+    found = side_by_side([lambda k=k: (k, threading.get_ident()) for k in range(20)], 2)  # type: ignore[misc]
+    assert [number for number, _ in found] == [*range(20)]
+    assert len({thread for _, thread in found}) <= 2
+    assert {thread for _, thread in side_by_side([lambda: (0, threading.get_ident())] * 3, 1)} == {
+        threading.get_ident()
+    }
 
 
 @pytest.mark.parametrize("failing", [0, 1])
@@ -40,7 +49,7 @@ def test_what_fails_on_a_thread_fails_where_it_was_asked_for(failing: int) -> No
 
     before = threading.active_count()
     with pytest.raises(ValueError, match=f"work {failing}"):
-        side_by_side([lambda: work(0), lambda: work(1)])
+        side_by_side([lambda: work(0), lambda: work(1)], 2)
     assert threading.active_count() == before
 
 
@@ -49,11 +58,11 @@ def test_without_room_for_another_thread(monkeypatch: pytest.MonkeyPatch) -> Non
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threads.threading.Thread, "start", refused)
-    assert side_by_side([lambda: 1, lambda: 2]) == [1, 2]
+    assert side_by_side([lambda: 1, lambda: 2], 2) == [1, 2]
 
 
 def test_an_interruption_waits_for_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    going, join = threading.Event(), threading.Thread.join
+    started, going, join = threading.Event(), threading.Event(), threading.Thread.join
     ended: list[bool] = []
 
     def interrupted(self: threading.Thread, timeout: float | None = None) -> None:
@@ -62,13 +71,17 @@ def test_an_interruption_waits_for_the_threads(monkeypatch: pytest.MonkeyPatch) 
             raise KeyboardInterrupt
         join(self, timeout)
 
-    def slow() -> None:
+    def work() -> None:
+        if threading.current_thread() is threading.main_thread():
+            started.wait(10)
+            return
+        started.set()
         going.wait(10)
         ended.append(True)
 
     monkeypatch.setattr(threading.Thread, "join", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        side_by_side([lambda: None, slow])
+        side_by_side([work, work], 2)
     assert ended == [True]
 
 

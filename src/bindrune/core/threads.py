@@ -52,27 +52,28 @@ class Turns:
         return waiting
 
 
-def side_by_side(works: Sequence[Callable[[], _Result]]) -> list[_Result]:
-    """What some functions return, each on a thread of its own, but the first on that of the caller.
+def side_by_side(works: Sequence[Callable[[], _Result]], most: int) -> list[_Result]:
+    """What some functions return that are called by so many threads at most, of which the caller is one.
 
-    However it ends, none of those threads is left, so that who has its turn may call it.
+    However it ends, none of the others is left, so that who has its turn may call it.
     """
-    if not works:
-        return []
     found: dict[int, _Result] = {}
+    left = iter(range(len(works)))
 
-    def work(number: int) -> None:
-        with suppress(Exception):
-            found[number] = works[number]()
+    def work() -> None:
+        for number in left:
+            with suppress(Exception):
+                found[number] = works[number]()
 
-    helpers = [] if sys.is_finalizing() else [threading.Thread(target=work, args=(i,)) for i in range(1, len(works))]
+    helpers = 0 if sys.is_finalizing() else min(most, len(works)) - 1
     started = []
     try:
-        for helper in helpers:
+        for _ in range(helpers):
+            helper = threading.Thread(target=work)
             with suppress(RuntimeError):  # there may be no room for another one
                 helper.start()
                 started.append(helper)
-        found[0] = works[0]()
+        work()
     finally:
         _see_off(started)
     # What has failed fails again, where it is the caller's.

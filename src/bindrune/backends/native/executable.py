@@ -93,10 +93,11 @@ class Executable:
         self._constants = [array for _, array in self._program.constants]
         module = Module(self._program)
         text, self._arena = module.text, module.memory.size
-        self._code = Code(module.apart(_processors()))
+        processors = _processors()
+        self._code = Code(module.apart(processors))
         plain = is_plain([*self._types, *self._results])
         needed = [self._code, *([thread_pool()] if module.threaded else []), *([entry_code()] if plain else [])]
-        Code.compile_together(needed)
+        Code.compile_together(needed, processors)
         _define_host()
         if module.threaded:
             define_threads()

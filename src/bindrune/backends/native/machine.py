@@ -182,7 +182,7 @@ class Code:
     def address(self, name: str) -> int:
         """Where a function lies."""
         if self._engine is None:
-            self.compile_together([self])
+            self.compile_together([self], 1)
             self._load()
         found: int = self._engine.get_function_address(name)
         return found
@@ -212,12 +212,12 @@ class Code:
 
     @classmethod
     @alone
-    def compile_together(cls, codes: Iterable[Code]) -> None:
-        """Compile the modules of all that are not compiled yet, side by side."""
+    def compile_together(cls, codes: Iterable[Code], threads: int) -> None:
+        """Let so many threads compile what is not compiled yet."""
         missing = [code for code in codes if not code._objects and code._engine is None]
         given = _circumstances()
         makers = [partial(_object, text, code._level, given) for code in missing for text in code._texts]
-        made = side_by_side(makers)
+        made = side_by_side(makers, threads)
         for code in missing:
             code._objects, made = made[: len(code._texts)], made[len(code._texts) :]
 
