@@ -48,10 +48,10 @@ def _region(low: Lowering, graph: Graph, given: Sequence[Location], block: list[
     outer, low.places = low.places, {}
     facts = len(low.facts)
     try:
-        for value, location in zip(graph.inputs, given, strict=True):
-            low.bind(value, location)
-            _learn_lengths(low, value, location)
         with low.inside(block):
+            for value, location in zip(graph.inputs, given, strict=True):
+                low.bind(value, location)
+                _learn_lengths(low, value, location)
             low.nodes(graph)
             yield
     finally:

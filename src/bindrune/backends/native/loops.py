@@ -213,7 +213,7 @@ class Storage:
         start: where on the tape it begins, in bytes.
         shape: the lengths whose product is the number of elements it has room for.
         viewers: the values that are still needed and lie in it, while the program is lowered: for each who keeps its
-            location, and under which key.
+            location, and under which key, and the statements of the region where it is kept.
         pins: how many others need what it holds.
     """
 

@@ -141,7 +141,9 @@ class Lowering:
         """A graph in the form in which graphs are lowered."""
         self.routines: dict[Any, Any] = {}
         """What is known of the program's routines, by what they are made from."""
-        self._constants: dict[int, View] = {}
+        self.open = [self.block]
+        """The blocks of statements around the place at hand, and the one at hand."""
+        self._constants: dict[int, tuple[View, list[Statement]]] = {}
         self._tape: Buffer | None = None
 
     def run(self, graph: Graph) -> None:
@@ -231,10 +233,11 @@ class Lowering:
             if value.dtype == INTEGER:
                 return affine(int(content))
             return Const(np.asarray(content)[()], value.dtype)
-        found = self._constants.get(id(content))
-        if found is None:
-            found = self._constants[id(content)] = self.constant(content)
-        return found
+        view, block = self._constants.get(id(content), (None, None))
+        if view is None or not any(block is b for b in self.open):
+            # What one block makes is not there in another that does not lie in it, such as a branch's other side.
+            view, block = self._constants[id(content)] = self.constant(content), self.block
+        return view
 
     def constant(self, content: np.ndarray[Any, Any]) -> View:
         """A known array; one number stands for an array of equal ones."""
@@ -255,8 +258,12 @@ class Lowering:
     def bind(self, value: Value, location: Location) -> None:
         """Say where a value is."""
         self.places[value] = location
+        self.need(location, self.places, value)
+
+    def need(self, location: Location, container: Any, key: Any) -> None:
+        """Something keeps a location under a key, and needs it from here on."""
         if isinstance(location, View):
-            location.storage.viewers[id(self.places), value] = self.places
+            location.storage.viewers[id(container), key] = container, self.block
 
     def release(self, value: Value) -> None:
         """A value is not needed any more."""
@@ -267,18 +274,21 @@ class Lowering:
     def move_out(self, storage: Storage) -> bool:
         """Let what is needed of a storage lie elsewhere, where that is less than the storage; whether it was done.
 
+        What is needed around a region leaves before the region: a side of a branch may not run.
+
         Parts of a length known only at run time are taken to be less: the step that reads them has as much to do
         anyway, and not with the rest.
         """
-        views = [container[key] for (_, key), container in storage.viewers.items()]
+        views = [container[key] for (_, key), (container, _) in storage.viewers.items()]
         if storage.pins:
             return False
         sizes = [_size(view.shape) for view in views if not _is_part_of_some_length(view)]
         if sizes and (storage.size is None or None in sizes or sum(n or 0 for n in sizes) >= storage.size):
             return False
-        for (owner, key), container in list(storage.viewers.items()):
-            fresh = container[key] = self.fresh(container[key])
-            fresh.storage.viewers[owner, key] = container
+        for (_, key), (container, block) in list(storage.viewers.items()):
+            with self.inside(block):
+                container[key] = self.fresh(container[key])
+                self.need(container[key], container, key)
         storage.viewers.clear()
         return True
 
@@ -325,9 +335,11 @@ class Lowering:
     def inside(self, block: list[Statement]) -> Iterator[None]:
         """Write statements into another block for a while."""
         outer, self.block = self.block, block
+        self.open.append(block)
         try:
             yield
         finally:
+            self.open.pop()
             self.block = outer
 
     @contextmanager

@@ -91,8 +91,7 @@ def _push(low: Lowering, node: Node, operands: list[Location]) -> Location:
     assert isinstance(below, Top)
     # The list goes along with the stack: it is where the value is found if it must move.
     pending = below.pending if below.pending is not None else []
-    if isinstance(value, View):
-        value.storage.viewers[id(pending), len(pending)] = pending
+    low.need(value, pending, len(pending))
     pending.append(value)
     return _ended(low, node, Top(below.place, below.owned and node.operands[0] in low.dying, pending))
 
@@ -112,7 +111,7 @@ def _spread(low: Lowering, node: Node, operands: list[Location]) -> Any:
         shape = (*view.shape[:axis], affine(node.params["size"]), *view.shape[axis:])
         seen = view.seen([along(n + (n >= axis)) for n in range(len(view.shape))], shape)
         view.storage.viewers.pop((id(pending), i), None)
-        seen.storage.viewers[id(made), i] = made
+        low.need(seen, made, i)
         made.append(seen)
     return _ended(low, node, Top(stack.place, stack.owned and node.operands[0] in low.dying, made)) if made else stack
 
