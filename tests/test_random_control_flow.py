@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import bindrune as br
 from bindrune.backends.native import deferring, fusion, jamming, packing, splitting, swapping
+from definite import require_definite
 
 COUNT = os.environ.get("BINDRUNE_PROGRAMS")
 
@@ -259,10 +260,13 @@ def test_a_function_agrees_with_small_loops_arranged_as_large_ones(source: str) 
         ):
             patch.setattr(module, threshold, 1)
         patch.setattr(deferring, "_BLOCK", 2)
+        require_definite(patch)
         check(compiled(source), "native")
 
 
 @pytest.mark.filterwarnings("ignore:.*TracedConditionError")
 @drawn(15)
 def test_a_function_agrees_as_machine_code(source: str) -> None:
-    check(compiled(source), "native")
+    with pytest.MonkeyPatch.context() as patch:
+        require_definite(patch)
+        check(compiled(source), "native")
