@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from ..core.garbage import Rest
 from ..graph.graph import Graph
 from ..graph.interpreter import interpret_apart
 from ..graph.passes.optimize import optimize
@@ -21,6 +22,8 @@ __all__ = ["BACKENDS", "executable", "execute"]
 
 BACKENDS: dict[str, str] = {"native": "backends.native.executable"}
 """The backends beside the interpreter: for each the module whose `compile_graph` makes an executable of a graph."""
+
+_rest = Rest()
 
 
 class _Interpreted:
@@ -58,8 +61,9 @@ def _made(graph: Graph, name: str, fast_math: bool) -> Any:
     if name not in BACKENDS:
         raise ValueError(f"br.jit: there is no backend {name!r}; there are interpreter, {', '.join(BACKENDS)}")
     package = __package__.rpartition(".")[0]
-    module = importlib.import_module(f"{package}.{BACKENDS[name]}")
-    return module.compile_graph(optimize(graph, fast_math))
+    with _rest:
+        module = importlib.import_module(f"{package}.{BACKENDS[name]}")
+        return module.compile_graph(optimize(graph, fast_math))
 
 
 def execute(graph: Graph, values: Sequence[Any], backend: str | None = None, fast_math: bool = False) -> list[Any]:

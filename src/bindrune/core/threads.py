@@ -10,11 +10,13 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
-__all__ = ["Turns"]
+__all__ = ["Turns", "side_by_side"]
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -48,3 +50,44 @@ class Turns:
                 return function(*arguments, **keywords)
 
         return waiting
+
+
+def side_by_side(works: Sequence[Callable[[], _Result]], most: int) -> list[_Result]:
+    """What some functions return that are called by so many threads at most, of which the caller is one.
+
+    However it ends, none of the others is left, so that who has its turn may call it.
+    """
+    found: dict[int, _Result] = {}
+    left = iter(range(len(works)))
+
+    def work() -> None:
+        for number in left:
+            with suppress(Exception):
+                found[number] = works[number]()
+
+    helpers = 0 if sys.is_finalizing() else min(most, len(works)) - 1
+    started = []
+    try:
+        for _ in range(helpers):
+            helper = threading.Thread(target=work)
+            with suppress(RuntimeError):  # there may be no room for another one
+                helper.start()
+                started.append(helper)
+        work()
+    finally:
+        _see_off(started)
+    # What has failed fails again, where it is the caller's.
+    return [found[i] if i in found else one() for i, one in enumerate(works)]
+
+
+def _see_off(threads: Sequence[threading.Thread]) -> None:
+    """Wait until threads have ended; who interrupts this must wait, too."""
+    interrupted = None
+    for thread in threads:
+        while thread.is_alive():
+            try:
+                thread.join()
+            except BaseException as error:
+                interrupted = error
+    if interrupted is not None:
+        raise interrupted

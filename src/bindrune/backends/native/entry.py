@@ -22,9 +22,9 @@ import numpy as np
 
 from ...graph.graph import ARRAY, NUMBER, Type
 from .integers import LIMIT
-from .machine import Code, alone, compile_text, define_symbol
+from .machine import Code, alone, define_symbol
 
-__all__ = ["CONTEXT_WORDS", "bound_entry", "is_plain", "table_of", "workspace_of"]
+__all__ = ["CONTEXT_WORDS", "bound_entry", "entry_code", "is_plain", "table_of", "workspace_of"]
 
 CONTEXT_WORDS = 64
 _ALIGNMENT = 64
@@ -103,7 +103,7 @@ def bound_entry(executable: object, table: np.ndarray[Any, Any]) -> Any:
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype = ctypes.py_object
     make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    definition, name, _ = _entry()
+    definition, name = _entry()
     # CPython reads the definition for as long as there is a function, to which what it is bound to belongs.
     return make(definition.ctypes.data, (executable, table, definition, name), None)
 
@@ -122,15 +122,20 @@ class _Definition(ctypes.Structure):
 _ONE_ARGUMENT = 0x8
 
 
+@functools.cache
+def entry_code() -> Code:
+    """The code of the function."""
+    return Code([_text()], level=0)
+
+
 @alone
 @functools.cache
-def _entry() -> tuple[np.ndarray[Any, Any], bytes, Code]:
+def _entry() -> tuple[np.ndarray[Any, Any], bytes]:
     _address_symbols()
-    code = compile_text(_text(), level=0)
     name = b"enter"
     # In memory that the garbage collector, which clears ctypes' before the functions, knows nothing of.
-    definition = bytes(_Definition(name, code.address("enter"), _ONE_ARGUMENT, None))
-    return np.frombuffer(definition, np.uint8), name, code
+    definition = bytes(_Definition(name, entry_code().address("enter"), _ONE_ARGUMENT, None))
+    return np.frombuffer(definition, np.uint8), name
 
 
 # ---------------------------------------------------------------------------------------------- what it is linked with

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,15 +24,15 @@ from ...graph.interpreter import interpret_apart
 from .calls import HOST
 from .context import CONTEXT_TAPE, CONTEXT_VALUES, DEEP, FULL, OUTSIDE
 from .depth import define_depth
-from .entry import CONTEXT_WORDS, bound_entry, is_plain, table_of, workspace_of
+from .entry import CONTEXT_WORDS, bound_entry, entry_code, is_plain, table_of, workspace_of
 from .integers import LIMIT
 from .llvm import Module
 from .loops import For, HostCall, Invoke, LibraryCall, Program, Statement, While
 from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
-from .machine import Code, compile_text, define_libraries, define_symbol
+from .machine import Code, define_libraries, define_symbol
 from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
-from .threads import define_threads
+from .threads import define_threads, thread_pool
 
 __all__ = ["Executable", "compile_graph"]
 
@@ -92,18 +93,22 @@ class Executable:
         self._constants = [array for _, array in self._program.constants]
         module = Module(self._program)
         text, self._arena = module.text, module.memory.size
+        processors = _processors()
+        self._code = Code(module.apart(processors))
+        plain = is_plain([*self._types, *self._results])
+        needed = [self._code, *([thread_pool()] if module.threaded else []), *([entry_code()] if plain else [])]
+        Code.compile_together(needed, processors)
         _define_host()
         if module.threaded:
             define_threads()
         if module.recursive:
             define_depth()
         define_libraries(text)
-        self._code = compile_text(text)
         run = self._code.address("run")
         self._function = _PROTOTYPE(run)
         self._number = next(_numbers)
         _executables[self._number] = self
-        if is_plain([*self._types, *self._results]):
+        if plain:
             self._table = table_of(
                 run,
                 self._number,
@@ -238,6 +243,11 @@ class Executable:
                 error.add_note(f"in {reason.node.line}")
             raise
         return interpret_apart(self.graph, arguments)
+
+
+def _processors() -> int:
+    """How many the process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _addresses(arrays: Sequence[Any]) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 
 from . import complexes, mathematics  # noqa: F401  (they enter what they write)
 from .advice import metadata
@@ -70,6 +71,12 @@ keep:
 }}
 """
 
+_OWN, _SEEN = "define internal", "define hidden"
+"""How functions begin that only their module knows, and those that other modules of a program know, too."""
+
+_WORTH = 500
+"""The lines that are worth a module of their own."""
+
 
 class Module:
     """The text of a program, as it is written.
@@ -81,7 +88,6 @@ class Module:
         threaded: whether it uses threads.
         recursive: whether it has routines.
         bounded: whether every access looks first whether it is within its buffer (``BINDRUNE_CHECK=bounds``).
-        text: the text.
     """
 
     def __init__(self, program: Program) -> None:
@@ -98,7 +104,7 @@ class Module:
         self.bounded = os.environ.get("BINDRUNE_CHECK") == "bounds"
         self.outputs = program.outputs
         self._declared = Writer()
-        self.text = self._run(program)
+        self._run(program)
 
     def memory_of(self, program: Program) -> Memory:
         """What is known of the memory of the program, or of a routine."""
@@ -135,7 +141,7 @@ class Module:
         w.declarations, w.kept = self._declared.declarations, self._declared.kept
         return w
 
-    def _run(self, program: Program) -> str:
+    def _run(self, program: Program) -> None:
         f = Function(self, self.memory)
         f.know([*program.inputs, *(s for s, _ in program.constants)], "arguments")
         f.know(program.outputs, "results")
@@ -144,6 +150,37 @@ class Module:
         routines = [RoutineFunction(self, routine, len(program.inputs)).whole() for routine in program.routines]
         if self.taped:
             self._declared.declarations["llvm.umax.i64"] = "declare i64 @llvm.umax.i64(i64, i64)"
+        given = "ptr noalias %arguments, ptr noalias %results, ptr noalias %context"
+        self._main = "\n".join([*routines, f"define i64 @run({given}) #0 {{", *lines])
+
+    @property
+    def text(self) -> str:
+        """All of it as one module."""
+        return self._whole([*self._cut_out, self._main])
+
+    def apart(self, most: int) -> list[str]:
+        """All of it as at most so many modules, which take about equally long to compile."""
+        sizes = {function: function.count("\n") for function in self._cut_out}
+        count = min(most, (sum(sizes.values()) + self._main.count("\n")) // _WORTH)
+        if count < 2 or self.recursive:
+            return [self.text]
+        parts = [[self._main], *([] for _ in range(count - 1))]
+        loads = [self._main.count("\n"), *(0 for _ in range(count - 1))]
+        for function in sorted(sizes, key=sizes.__getitem__, reverse=True):
+            lightest = loads.index(min(loads))
+            parts[lightest].append(function)
+            loads[lightest] += sizes[function]
+        return [
+            self._whole([_declared(f) for f in sizes if f not in part] + [f.replace(_OWN, _SEEN, 1) for f in part])
+            for part in parts
+        ]
+
+    @property
+    def _cut_out(self) -> list[str]:
+        return [*self.sharing.functions, *self.cutting.functions]
+
+    def _whole(self, functions: Sequence[str]) -> str:
+        """A module with some functions."""
         return "\n".join(
             [
                 _MEMORY,
@@ -151,11 +188,7 @@ class Module:
                 _EXTEND if self.taped else "",
                 *self._declared.declarations.values(),
                 _kept(self._declared.kept),
-                *self.sharing.functions,
-                *self.cutting.functions,
-                *routines,
-                "define i64 @run(ptr noalias %arguments, ptr noalias %results, ptr noalias %context) #0 {",
-                *lines,
+                *functions,
                 f'attributes #0 = {{ nounwind "prefer-vector-width"="{8 * vector_bytes()}" }}',
                 "attributes #1 = { nounwind willreturn memory(none) }",
                 "attributes #2 = { alwaysinline nounwind willreturn memory(none) }",
@@ -165,6 +198,12 @@ class Module:
                 "",
             ]
         )
+
+
+def _declared(function: str) -> str:
+    """That a function is in another module."""
+    head = function.partition("\n")[0]
+    return head.replace(_OWN, "declare hidden", 1).removesuffix(" {")
 
 
 def _kept(names: set[str]) -> str:

@@ -12,19 +12,19 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ...core.threads import Turns
+from ...core.threads import Turns, side_by_side
 from .cache import key_of, load, store
 
 __all__ = [
     "MATRICES",
     "Code",
     "alone",
-    "compile_text",
     "cpu",
     "define_libraries",
     "define_symbol",
@@ -44,7 +44,6 @@ _LEVEL = 2
 """How much trouble is taken over instructions and registers."""
 
 
-@alone
 @functools.cache
 def _binding() -> Any:
     import llvmlite.binding as binding
@@ -158,13 +157,22 @@ def define_symbol(name: str, address: int) -> None:
 
 
 class Code:
-    """A compiled module: it lives as long as this object."""
+    """Machine code of modules that may call each other.
 
-    __slots__ = ("_engine", "_text")
+    It is compiled and loaded when it is first asked where a function lies, and lives as long as this object.
 
-    def __init__(self, engine: Any, text: str) -> None:
-        self._engine = engine
-        self._text = text
+    Args:
+        texts: the modules in LLVM's language.
+        level: how much trouble is taken; little at 0, for what does not run long enough to make up for it.
+    """
+
+    __slots__ = ("_engine", "_level", "_objects", "_texts")
+
+    def __init__(self, texts: Sequence[str], level: int = _LEVEL) -> None:
+        self._texts = texts
+        self._level = level
+        self._objects: list[bytes] = []
+        self._engine: Any = None
 
     @alone
     def __del__(self) -> None:
@@ -173,14 +181,26 @@ class Code:
     @alone
     def address(self, name: str) -> int:
         """Where a function lies."""
+        if self._engine is None:
+            self.compile_together([self], 1)
+            self._load()
         found: int = self._engine.get_function_address(name)
         return found
+
+    def _load(self) -> None:
+        binding = _binding()
+        engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine(self._level, **_IN_PROCESS))
+        while self._objects:
+            engine.add_object_file(binding.ObjectFileRef.from_data(self._objects.pop(0)))
+        engine.finalize_object()
+        self._engine = engine
 
     @property
     @alone
     def llvm(self) -> str:
         """The optimised text."""
-        return str(_optimized(self._text, _machine(**_IN_PROCESS)))
+        machine = _machine(**_IN_PROCESS)
+        return "\n".join(str(_optimized(text, machine)) for text in self._texts)
 
     @property
     @alone
@@ -188,29 +208,54 @@ class Code:
         """The instructions of the machine."""
         machine = _machine(**_IN_FILES)
         machine.set_asm_verbosity(False)
-        found: str = machine.emit_assembly(_optimized(self._text, machine))
-        return found
+        return "\n".join(machine.emit_assembly(_optimized(text, machine)) for text in self._texts)
+
+    @classmethod
+    @alone
+    def compile_together(cls, codes: Iterable[Code], threads: int) -> None:
+        """Let so many threads compile what is not compiled yet."""
+        missing = [code for code in codes if not code._objects and code._engine is None]
+        given = _circumstances()
+        makers = [partial(_object, text, code._level, given) for code in missing for text in code._texts]
+        made = side_by_side(makers, threads)
+        for code in missing:
+            code._objects, made = made[: len(code._texts)], made[len(code._texts) :]
 
 
-@alone
-def compile_text(text: str, level: int = _LEVEL) -> Code:
-    """Compile LLVM's text, or take what an earlier process made of it.
-
-    Args:
-        text: a module.
-        level: how much trouble is taken; little at 0, for what does not run long enough to make up for it.
-    """
-    binding = _binding()
-    machine = _machine(level, **_IN_PROCESS)
-    key = key_of([text, str(level), *_circumstances()])
+def _object(text: str, level: int, given: Sequence[str]) -> bytes:
+    """The machine code of a module, or what an earlier process made of it where the same was given."""
+    key = key_of([text, str(level), *given])
     code = load(key)
     if code is None:
-        code = machine.emit_object(_optimized(text, machine, level))
+        machine = _machine(level, **_IN_PROCESS)
+        code = _emitted(_optimized(text, machine, level), machine)
         store(key, code)
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
-    engine.add_object_file(binding.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    return Code(engine, text)
+    return code
+
+
+def _emitted(module: Any, machine: Any) -> bytes:
+    """The object file of a module."""
+    ffi = _binding().ffi
+    with ffi.OutputString() as said:
+        buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, True, said)
+        if not buffer:
+            raise RuntimeError(str(said))
+    try:
+        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+@functools.cache
+def _unlocked(name: str) -> Any:
+    """A function of LLVM that several threads may be in, since each has a context of its own.
+
+    llvmlite lets one thread at a time call any function, for all have the same context there.
+    """
+    library = _binding().ffi.lib
+    function, known = getattr(ctypes.CDLL(library._name), name), getattr(library, name)
+    function.argtypes, function.restype = known.argtypes, known.restype
+    return function
 
 
 @alone
@@ -231,8 +276,7 @@ def object_of(text: str, others: Sequence[str], seen: Sequence[str]) -> bytes:
     _optimize(module, machine)
     module.link_in(binding.parse_assembly(_own_names(module)))
     _hide(module, seen)
-    code: bytes = machine.emit_object(module)
-    return code
+    return _emitted(module, machine)
 
 
 def _hide(module: Any, seen: Sequence[str]) -> None:
@@ -266,7 +310,7 @@ def _own_names(module: Any) -> str:
 @alone
 def cpu() -> str:
     """LLVM's name for the CPU."""
-    return f"{_binding().get_default_triple().partition('-')[0]}, {_binding().get_host_cpu_name()}"
+    return f"{_binding().get_default_triple().partition('-')[0]}, {_host()[0]}"
 
 
 _IN_PROCESS: dict[str, Any] = {"reloc": "default", "codemodel": "jitdefault", "jit": True}
@@ -293,14 +337,21 @@ of the stores that they depend on.  Where short loops let them stand so, `lanes`
 def _machine(level: int = _LEVEL, **where: Any) -> Any:
     """Generates code for this CPU."""
     binding = _binding()
-    return binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=level, **where
-    )
+    name, has = _host()
+    return binding.Target.from_default_triple().create_target_machine(cpu=name, features=has, opt=level, **where)
+
+
+@functools.cache
+def _host() -> tuple[str, str]:
+    """LLVM's name for the CPU, and what it can do."""
+    binding = _binding()
+    return binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
 
 
 def _optimized(text: str, machine: Any, level: int = _LEVEL) -> Any:
     """A module with the text, after LLVM's passes if it is worth them."""
-    module = _binding().parse_assembly(text)
+    binding = _binding()
+    module = binding.parse_assembly(text, binding.create_context())
     if level:
         _optimize(module, machine)
     return module
@@ -313,13 +364,12 @@ def _optimize(module: Any, machine: Any) -> None:
         setattr(options, name, value)
     builder = binding.create_pass_builder(machine, options)
     passes = builder.getModulePassManager()
-    passes.run(module, builder)
+    _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
     # llvmlite keeps them for ever: it looks for the method that lets go where it does nothing.
     binding.ffi.lib.LLVMPY_DisposeNewModulePassManger(passes)
     passes.detach()
 
 
-@alone
 @functools.cache
 def _circumstances() -> tuple[str, ...]:
     """What machine code depends on beside its text."""
@@ -330,6 +380,6 @@ def _circumstances() -> tuple[str, ...]:
     return (
         f"bindrune {package.__version__}, llvmlite {llvmlite.__version__}, LLVM {binding.llvm_version_info}",
         f"NumPy {np.__version__}, {sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')} {sys.version}",
-        f"{binding.get_default_triple()} {binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}",
+        " ".join((binding.get_default_triple(), *_host())),
         f"{_TRANSFORMED} {_IN_PROCESS}",
     )

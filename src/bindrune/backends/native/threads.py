@@ -14,9 +14,9 @@ import os
 import platform
 from typing import Any
 
-from .machine import Code, alone, compile_text, define_symbol
+from .machine import Code, alone, define_symbol
 
-__all__ = ["EVEN", "MANY", "MOST", "PARALLEL", "PARTS", "define_threads", "set_threads", "threads"]
+__all__ = ["EVEN", "MANY", "MOST", "PARALLEL", "PARTS", "define_threads", "set_threads", "thread_pool", "threads"]
 
 MOST = 64
 """The most threads there can be."""
@@ -35,17 +35,17 @@ _PATIENCE = 4000
 """How often a thread looks for more work before it sleeps."""
 
 
-@alone
 @functools.cache
-def _pool() -> Code:
-    return compile_text(_TEXT, level=0)
+def thread_pool() -> Code:
+    """The code of the pool."""
+    return Code([_TEXT], level=0)
 
 
 @alone
 @functools.cache
 def define_threads() -> None:
     """Let machine code use the pool."""
-    pool = _pool()
+    pool = thread_pool()
     define_symbol(PARALLEL, pool.address("parallel"))
     define_symbol(PARTS, pool.address("parts"))
     _wanted().value = min(_usual(), MOST)
@@ -60,7 +60,7 @@ def _usual() -> int:
 
 
 def _wanted() -> Any:
-    return ctypes.c_int64.from_address(_pool().address("wanted"))
+    return ctypes.c_int64.from_address(thread_pool().address("wanted"))
 
 
 def set_threads(count: int) -> None:
