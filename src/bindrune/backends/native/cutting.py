@@ -26,6 +26,9 @@ __all__ = ["Cutting"]
 _MOST = 400
 """What is in one function, about: statements, of which a loop counts as some."""
 
+_MOST_ONCE = 250
+"""The same for what runs once: a call costs it nothing, and more functions can be compiled side by side."""
+
 _LOOP = 8
 
 _LEAST = 60
@@ -35,12 +38,17 @@ _LEAST = 60
 class Cutting:
     """Decides where to cut, and cuts.
 
+    Args:
+        module: what the functions belong to.
+        once: the statements of the program that run once.
+
     Attributes:
         functions: the text of the functions.
     """
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, module: Module, once: Sequence[Statement]) -> None:
         self.module = module
+        self._once = once
         self.functions: list[str] = []
         self._sizes: dict[Statement, int] = {}
         self._later: dict[Statement, set[Variable]] = {}
@@ -56,7 +64,8 @@ class Cutting:
 
     def groups(self, block: Sequence[Statement]) -> Iterator[tuple[Sequence[Statement], bool]]:
         """The statements of a block in groups, and whether each is to be a function."""
-        if sum(map(self._size, block)) <= _MOST:
+        most = _MOST_ONCE if block is self._once else _MOST
+        if sum(map(self._size, block)) <= most:
             yield block, False
             return
         group: list[Statement] = []
@@ -64,8 +73,8 @@ class Cutting:
         size = 0
         for s in block:
             mine = self._size(s)
-            stays = (mine > _MOST and _can_be_cut(s)) or (isinstance(s, HostCall) and s.number < 0)
-            if group and (stays or size + mine > _MOST):
+            stays = (mine > most and _can_be_cut(s)) or (isinstance(s, HostCall) and s.number < 0)
+            if group and (stays or size + mine > most):
                 found.append((group, size > _LEAST))
                 group, size = [], 0
             if stays:

@@ -95,7 +95,7 @@ class Module:
         self._scopes: list[str] = []
         self.memory = self.memory_of(program)
         self.sharing = Sharing(self)
-        self.cutting = Cutting(self)
+        self.cutting = Cutting(self, program.body)
         self.taped = any(uses_tape(part.body) for part in (program, *program.routines))
         self._advice: list[str] = []
         self.threaded = False
