@@ -77,7 +77,8 @@ def in_background(work, count):
 # Programs of several modules, which threads compile side by side.
 LARGE = """
 from bindrune.backends.native import cutting, executable, llvm
-cutting._MOST, cutting._LEAST, llvm._WORTH, executable._processors = 12, 2, 50, lambda: 3
+cutting._MOST = cutting._MOST_ONCE = 12
+cutting._LEAST, llvm._WORTH, executable.processors = 2, 50, lambda: 3
 
 def large(x, k):
     return np.array([np.sum(np.sin(x * i)) * np.max(x - i * k) for i in range(8)])
@@ -432,7 +433,7 @@ def test_programs_of_several_modules(processors: int, monkeypatch: pytest.Monkey
     from bindrune.backends.native import executable
 
     monkeypatch.setenv("BINDRUNE_CACHE", "off")
-    monkeypatch.setattr(executable, "_processors", lambda: processors)
+    monkeypatch.setattr(executable, "processors", lambda: processors)
     f, arguments = mixed(SIZE // 3), (np.eye(20), np.linspace(0.1, 0.8, 20), 2)
     agrees(f, *arguments, gradient=False)
     found = br.jit(f, backend="native").lower(*arguments)
@@ -445,6 +446,7 @@ def test_programs_of_several_modules(processors: int, monkeypatch: pytest.Monkey
 def test_groups_of_a_few_statements(monkeypatch: pytest.MonkeyPatch) -> None:
     from bindrune.backends.native import cutting
 
+    monkeypatch.setattr(cutting, "_MOST_ONCE", 12)
     monkeypatch.setattr(cutting, "_MOST", 12)
     monkeypatch.setattr(cutting, "_LEAST", 2)
     agrees(fallen, np.array([0.3, 0.1, 0.7, 0.2]), 5)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -15,15 +17,20 @@ from bindrune.core.garbage import Rest
 from bindrune.core.threads import side_by_side
 
 
+def seen(number: int) -> tuple[int, int]:
+    """A number, and the thread that saw it."""
+    return number, threading.get_ident()
+
+
 def test_works_are_done_on_threads_of_their_own_and_keep_their_order() -> None:
     meeting = threading.Barrier(3)
 
     def work(number: int) -> tuple[int, int]:
         meeting.wait(10)  # all three are there at once
-        return number, threading.get_ident()
+        return seen(number)
 
     before = threading.active_count()
-    found = side_by_side([lambda k=k: work(k) for k in range(3)], 3)  # type: ignore[misc]
+    found = side_by_side([partial(work, k) for k in range(3)], 3)
     assert [number for number, _ in found] == [0, 1, 2]
     assert len({thread for _, thread in found}) == 3
     assert threading.get_ident() in {thread for _, thread in found}
@@ -32,7 +39,7 @@ def test_works_are_done_on_threads_of_their_own_and_keep_their_order() -> None:
 
 
 def test_more_works_than_threads() -> None:
-    found = side_by_side([lambda k=k: (k, threading.get_ident()) for k in range(20)], 2)  # type: ignore[misc]
+    found = side_by_side([partial(seen, k) for k in range(20)], 2)
     assert [number for number, _ in found] == [*range(20)]
     assert len({thread for _, thread in found}) <= 2
     assert {thread for _, thread in side_by_side([lambda: (0, threading.get_ident())] * 3, 1)} == {
@@ -107,30 +114,9 @@ def test_the_collector_rests_and_is_then_as_it_was(was: bool, collecting: None) 
     assert gc.isenabled() == was
 
 
-def test_the_collector_rests_until_the_last_thread_has_left(collecting: None) -> None:
-    gc.enable()
-    rest, inside, leave = Rest(), threading.Event(), threading.Event()
-
-    def work() -> None:
-        with rest:
-            inside.set()
-            leave.wait(10)
-
-    thread = threading.Thread(target=work)
-    with rest:
-        thread.start()
-        inside.wait(10)
-    assert not gc.isenabled()
-    leave.set()
-    thread.join()
-    assert gc.isenabled()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_collector_of_a_child_does_not_rest(collecting: None) -> None:
-    gc.enable()
-    rest, inside, leave = Rest(), threading.Event(), threading.Event()
+@contextlib.contextmanager
+def another_thread_in(rest: Rest) -> Iterator[None]:
+    inside, leave = threading.Event(), threading.Event()
 
     def work() -> None:
         with rest:
@@ -140,12 +126,30 @@ def test_the_collector_of_a_child_does_not_rest(collecting: None) -> None:
     thread = threading.Thread(target=work)
     thread.start()
     inside.wait(10)
-    child = os.fork()
-    if not child:
-        os._exit(0 if gc.isenabled() else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    yield
     leave.set()
     thread.join()
+
+
+def test_the_collector_rests_until_the_last_thread_has_left(collecting: None) -> None:
+    gc.enable()
+    rest = Rest()
+    with another_thread_in(rest):
+        with rest:
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_collector_of_a_child_does_not_rest(collecting: None) -> None:
+    gc.enable()
+    with another_thread_in(Rest()):
+        child = os.fork()
+        if not child:
+            os._exit(0 if gc.isenabled() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_compiling_leaves_the_collector_as_it_was(collecting: None) -> None:

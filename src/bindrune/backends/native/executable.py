@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import os
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,7 +31,7 @@ from .lower import HostEntry, Reason, UnlowerableError
 from .lowering import lower
 from .machine import Code, define_libraries, define_symbol
 from .tapes import boxed, leave_tape, stack_at, take_tape, tape_and_places
-from .threads import define_threads, thread_pool
+from .threads import define_threads, processors, thread_pool
 
 __all__ = ["Executable", "compile_graph"]
 
@@ -92,18 +91,18 @@ class Executable:
         self.callbacks += [f"{entry.op.name}: {entry.line}" for entry in self._program.calls]
         self._constants = [array for _, array in self._program.constants]
         module = Module(self._program)
-        text, self._arena = module.text, module.memory.size
-        processors = _processors()
-        self._code = Code(module.apart(processors))
+        self._arena = module.memory.size
+        texts = module.apart(processors())
+        self._code = Code(texts)
         plain = is_plain([*self._types, *self._results])
         needed = [self._code, *([thread_pool()] if module.threaded else []), *([entry_code()] if plain else [])]
-        Code.compile_together(needed, processors)
+        Code.compile_together(needed, processors())
         _define_host()
         if module.threaded:
             define_threads()
         if module.recursive:
             define_depth()
-        define_libraries(text)
+        define_libraries(texts)
         run = self._code.address("run")
         self._function = _PROTOTYPE(run)
         self._number = next(_numbers)
@@ -243,11 +242,6 @@ class Executable:
                 error.add_note(f"in {reason.node.line}")
             raise
         return interpret_apart(self.graph, arguments)
-
-
-def _processors() -> int:
-    """How many the process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _addresses(arrays: Sequence[Any]) -> Any:

@@ -100,10 +100,11 @@ _LIBRARIES = {"cython_blas": ("gemm", "trsm"), "cython_lapack": ("gesv", "getrf"
 
 
 @alone
-def define_libraries(text: str) -> None:
-    """Let machine code call the libraries for matrices that SciPy has, if its text does."""
+def define_libraries(texts: Sequence[str]) -> None:
+    """Let machine code call the libraries for matrices that SciPy has, if its texts do."""
     for library, routines in _LIBRARIES.items():
-        if any(f"@{MATRICES}{letter}{routine}(" in text for routine in routines for letter in "sdcz"):
+        called = [f"@{MATRICES}{letter}{routine}(" for routine in routines for letter in "sdcz"]
+        if any(name in text for text in texts for name in called):
             _define_library(library)
 
 

@@ -16,7 +16,18 @@ from typing import Any
 
 from .machine import Code, alone, define_symbol
 
-__all__ = ["EVEN", "MANY", "MOST", "PARALLEL", "PARTS", "define_threads", "set_threads", "thread_pool", "threads"]
+__all__ = [
+    "EVEN",
+    "MANY",
+    "MOST",
+    "PARALLEL",
+    "PARTS",
+    "define_threads",
+    "processors",
+    "set_threads",
+    "thread_pool",
+    "threads",
+]
 
 MOST = 64
 """The most threads there can be."""
@@ -51,12 +62,17 @@ def define_threads() -> None:
     _wanted().value = min(_usual(), MOST)
 
 
+def processors() -> int:
+    """How many processors the process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _usual() -> int:
     try:
         asked = int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
     except ValueError:
         asked = 0
-    return asked if asked > 0 else len(os.sched_getaffinity(0))
+    return asked if asked > 0 else processors()
 
 
 def _wanted() -> Any:
