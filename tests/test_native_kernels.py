@@ -284,6 +284,34 @@ def test_rows_that_do_not_fit_into_the_cache_are_gone_through_there_and_back(mon
     compare(br.grad(lambda a: eliminated(a)[1].sum()), a, rtol=1e-10)
 
 
+def test_vectors_that_would_straddle_lines_of_the_cache_are_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of neighbours only, and only where steps are independent: the order in which a sum is added up stays."""
+
+    def text(f: Callable[..., Any], dtype: Any, line: int) -> str:
+        monkeypatch.setattr(advice, "vector_bytes", lambda: line)
+        return compare(f, numbers(500, dtype=dtype)).llvm
+
+    def running(x: Any) -> Any:
+        total = 0.0
+        for i in range(len(x) - 1):
+            total += x[i] + x[i + 1]
+        return total
+
+    def smoothed(x: Any) -> Any:
+        return x[:-2] + x[2:] - x.dtype.type(2) * x[1:-1]
+
+    assert "fsub <8 x float>" in text(smoothed, np.float32, 64)
+    assert "fsub <4 x double>" in text(smoothed, np.float64, 64)
+    others = [
+        lambda x: x[1:] * x[1:],
+        lambda x: np.exp(x[1:] - x[:-1]),
+        lambda x: (x[1:] + x[:-1]).sum(),
+        running,
+    ]
+    for f in others:
+        assert text(f, np.float64, 64) == text(f, np.float64, 32)
+
+
 # ------------------------------------------------------------------------------------------------------- mathematics
 
 

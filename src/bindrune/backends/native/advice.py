@@ -9,30 +9,33 @@ from __future__ import annotations
 import math
 from collections.abc import Container
 
-from .loops import Accumulate, For, Let, Statement, Storage, Store, Variable
+from .loops import Accumulate, Affine, Apply, Expression, For, Let, Statement, Storage, Store, Variable
+from .machine import vector_bytes
 from .rewriting import accesses
 
-__all__ = ["STEP_BY_STEP", "advised", "does_several", "is_short", "metadata", "turns_back"]
+__all__ = ["STEP_BY_STEP", "advised", "does_several", "is_short", "turns_back"]
 
-STEP_BY_STEP = "vectorize.enable"
+STEP_BY_STEP = '!"llvm.loop.vectorize.enable", i1 false'
 """The loop is to stay as it is."""
 
-_WRITTEN_OUT_IN_VECTORS = "vectorize.followup_vectorized"
-_ONE_AT_A_TIME = "interleave.count"
+_WRITTEN_OUT_IN_VECTORS = '!"llvm.loop.vectorize.followup_vectorized", !{!"llvm.loop.unroll.enable"}'
+_ONE_AT_A_TIME = '!"llvm.loop.interleave.count", i32 1'
 """No more than one vector at a time is computed."""
 
-_WITH = {
-    STEP_BY_STEP: ", i1 false",
-    _ONE_AT_A_TIME: ", i32 1",
-    _WRITTEN_OUT_IN_VECTORS: ', !{!"llvm.loop.unroll.enable"}',
-}
-"""What belongs to some of the things that are said of loops."""
+_OF_LENGTH = '!"llvm.loop.vectorize.width", i32 {}'
+"""Vectors are to have so many lanes."""
 
 _SHORT, _LARGEST = 8, 256
 """Loops of fewer steps are written out, unless that makes more statements."""
 
 _FEW = 128
 """Loops of no more steps are written out when they are vectorised, if there is little in them."""
+
+_LINE = 64
+"""The bytes of a line of the cache."""
+
+_SUMS = ("add", "subtract", "multiply", "negative")
+"""The operations of sums and products."""
 
 _CACHE = 1 << 20
 """The bytes that stay close to a core."""
@@ -41,18 +44,13 @@ _LONG = 1 << 15
 """Loops of so many steps wait for memory: several vectors at a time do not make them faster."""
 
 
-def metadata(kind: str) -> str:
-    """What is said of a loop, as LLVM's text."""
-    return f'!{{!"llvm.loop.{kind}"{_WITH.get(kind, "")}}}'
-
-
 def does_several(s: For) -> bool:
     """Whether LLVM may do several steps of a loop at once."""
     return not s.ordered and (s.extent.known is None or s.extent.known >= _SHORT)
 
 
 def advised(s: For, vectors: Container[For]) -> str:
-    """What LLVM should do with a loop that is not written out: vectorise the inner ones only.
+    """What LLVM should do with a loop that is not written out, in its words: vectorise the inner ones only.
 
     Args:
         s: the loop.
@@ -65,8 +63,32 @@ def advised(s: For, vectors: Container[For]) -> str:
         return STEP_BY_STEP  # no whole number of vectors, and vectors that are masked would wait for memory
     if steps is not None and steps <= _FEW and not s.ordered and len(s.body) <= _SHORT:
         return _WRITTEN_OUT_IN_VECTORS
+    if not s.ordered and vector_bytes() == _LINE and _straddles(s):
+        return _OF_LENGTH.format(_LINE // 2 // max(a[0].dtype.itemsize for inner in s.body for a in accesses(inner)))
     sums = any(isinstance(inner, Accumulate) and inner.buffer.dtype.kind == "f" for inner in s.body)
     return _ONE_AT_A_TIME if steps is not None and steps >= _LONG and not sums else ""
+
+
+def _straddles(s: For) -> bool:
+    """Whether a loop adds up what it reads of rows at several places beside each other.
+
+    Where a vector is as long as a line of the cache, all but one of these reads touch two lines, and half as many where
+    vectors are half as long.  Where more is computed than sums and products, that counts for more.
+    """
+    offsets: dict[tuple[Storage, tuple[Affine, ...]], set[int]] = {}
+    for inner in s.body:
+        if not isinstance(inner, (Let, Store)) or not _is_sum(inner.value):
+            return False
+        for buffer, index, writes in accesses(inner):
+            if index and not writes and (s.variable, 1) in index[-1].terms:
+                place = buffer.storage, (*index[:-1], Affine(index[-1].terms, 0))
+                offsets.setdefault(place, set()).add(index[-1].offset)
+    return any(len(found) > 1 for found in offsets.values())
+
+
+def _is_sum(x: Expression) -> bool:
+    """Whether a real number is computed by sums and products."""
+    return x.dtype.kind != "c" and (not isinstance(x, Apply) or (x.name in _SUMS and all(map(_is_sum, x.arguments))))
 
 
 def _is_of_loops(s: For, vectors: Container[For]) -> bool:

@@ -11,7 +11,6 @@ import os
 from collections.abc import Sequence
 
 from . import complexes, mathematics  # noqa: F401  (they enter what they write)
-from .advice import metadata
 from .context import CONTEXT_TAPE
 from .cutting import Cutting
 from .functions import Function
@@ -120,7 +119,7 @@ class Module:
         """What is said of a loop, and that the loads and stores of a group are independent of other steps'."""
         said = []
         if kind:
-            said.append(self._described(metadata(kind)))
+            said.append(self._described(f"!{{{kind}}}"))
         if group:
             said.append(self._described(f'!{{!"llvm.loop.parallel_accesses", {group}}}'))
         if not said:
