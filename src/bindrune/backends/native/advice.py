@@ -44,9 +44,9 @@ _LONG = 1 << 15
 """Loops of so many steps wait for memory: several vectors at a time do not make them faster."""
 
 
-def does_several(s: For) -> bool:
+def does_several(s: For, vectors: Container[For]) -> bool:
     """Whether LLVM may do several steps of a loop at once."""
-    return not s.ordered and (s.extent.known is None or s.extent.known >= _SHORT)
+    return not s.ordered and (s.extent.known is None or s.extent.known >= _SHORT) and not _is_of_loops(s, vectors)
 
 
 def advised(s: For, vectors: Container[For]) -> str:

@@ -43,6 +43,7 @@ from .loops import (
 )
 from .memory import Memory, in_register
 from .pairs import chosen, combined, loaded, stored
+from .rows import is_of_rows
 from .splitting import is_independent
 
 if TYPE_CHECKING:
@@ -474,10 +475,11 @@ class Function:
         self.begin(stem)
         self.w.do(f"{counter} = phi i64 [ {start}, %{before} ], [ {counter}.next, %{stem}.again ]")
         self.names[s.variable] = self.index(s, counter, start, stop)
+        rows = is_of_rows(self, s)
         outside = self.group, self.around, self.spread, self.cuts, self.repeated
         group = self.module.group() if is_independent(s) else ""
         self.group, self.around = group and f", !llvm.access.group {group}", s
-        self.spread |= does_several(s)
+        self.spread |= does_several(s, self.vectors) and not rows
         self.cuts &= s.ordered
         self.repeated = s.variable if s.ordered else self.repeated
         self.block(s.body)
@@ -486,7 +488,7 @@ class Function:
         self.begin(f"{stem}.again")
         self.w.do(f"{counter}.next = add nuw nsw i64 {counter}, 1")
         more = self.w.value(f"icmp ne i64 {counter}.next, {stop}")
-        advice = self.module.advice(STEP_BY_STEP if self.plain else advised(s, self.vectors), group)
+        advice = self.module.advice(STEP_BY_STEP if self.plain or rows else advised(s, self.vectors), group)
         self.w.do(f"br i1 {more}, label %{stem}, label %{stem}.done{advice}")
         self.begin(f"{stem}.done")
 

@@ -36,7 +36,7 @@ from .mathematics import KERNELS
 from .ranges import differ
 from .rewriting import Access, Rewriter, accesses, expressions, variables, views
 
-__all__ = ["fuse", "same_step"]
+__all__ = ["fuse", "is_elaborate", "same_step"]
 
 _WINDOW = 64
 """How many statements back a partner is looked for."""
@@ -328,18 +328,18 @@ def _balanced(a: For, b: For) -> bool:
     if (inner_a is None) == (inner_b is None):
         return True
     steps, beside = (inner_b, a) if inner_a is None else (inner_a, b)
-    return steps is not None and steps >= (_LONG_ROW if _is_elaborate(beside) else _ROW)
+    return steps is not None and steps >= (_LONG_ROW if is_elaborate(beside) else _ROW)
 
 
-def _is_elaborate(s: For) -> bool:
-    """Whether a loop computes functions that many elements at a time take little more for than one."""
-    found = [x for inner in s.body for x in expressions(inner)]
+def is_elaborate(s: Statement) -> bool:
+    """Whether a statement computes functions that many elements at a time take little more for than one."""
+    found = list(expressions(s))
     for x in found:
         if isinstance(x, Apply):
             if x.name in KERNELS or x.name in LIBRARY:
                 return True
             found += x.arguments
-    return False
+    return any(is_elaborate(inner) for block in s.blocks for inner in block)
 
 
 def _inner_steps(block: Iterable[Statement]) -> int | None:

@@ -1,9 +1,9 @@
 """Lanes: short loops over elements that lie side by side, as operations on vectors.
 
-The rows of small matrices, the states of a filter: loops of two, four or eight steps, independent of each other, which
-LLVM would write out step by step.  All steps are done at once instead.  What lies side by side is loaded and stored
-together, what is the same in all steps is spread over the lanes, and numbers of the steps' own are vectors.  A column
-is put together from its elements where that can be done once, before the loop around.
+The rows of small matrices, the states of a filter: loops of a few steps, independent of each other, which LLVM would
+write out step by step.  All steps are done at once instead.  What lies side by side is loaded and stored together,
+what is the same in all steps is spread over the lanes, and numbers of the steps' own are vectors.  A column is put
+together from its elements where that can be done once, before the loop around.
 """
 
 from __future__ import annotations
@@ -58,9 +58,11 @@ def lanes_of(f: Function, loop: For, around: For | None) -> Lanes | None:
     (dtype,) = dtypes
     if dtype.kind != "f" or dtype.itemsize not in (4, 8):
         return None
+    # A register with lanes to spare is loaded and stored in pieces, for which the next step would have to wait.
+    independent = around is not None and not around.ordered
     for turned in (loop, *_interchanged(loop)):
         steps = turned.extent.known or 0
-        if steps > 1 and not steps & (steps - 1) and steps * dtype.itemsize <= vector_bytes():
+        if steps > 1 and (independent or not steps & (steps - 1)) and steps * dtype.itemsize <= vector_bytes():
             found = Lanes(f, turned, loop, around, dtype)
             if found.fits():
                 return found
