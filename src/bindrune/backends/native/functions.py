@@ -45,6 +45,7 @@ from .memory import Memory, in_register
 from .pairs import chosen, combined, loaded, stored
 from .rows import is_of_rows
 from .splitting import is_independent
+from .squares import square_of
 
 if TYPE_CHECKING:
     from .llvm import Module
@@ -448,7 +449,7 @@ class Function:
         if self.shares and not s.ordered and self.module.sharing.possible(s):
             self.module.sharing.share(self, s)
             return
-        lanes = None if self.spread else lanes_of(self, s, self.around)
+        lanes = None if self.spread else square_of(self, s) or lanes_of(self, s, self.around)
         if lanes is not None:
             self.vectors.add(s)
             lanes.write()

@@ -16,7 +16,6 @@ from .loops import (
     Accumulate,
     Affine,
     Apply,
-    Buffer,
     For,
     Let,
     Program,
@@ -26,7 +25,8 @@ from .loops import (
     Variable,
     affine,
 )
-from .rewriting import Rewriter, accesses
+from .memory import in_register
+from .rewriting import Copier, Rewriter, accesses
 
 __all__ = ["jam"]
 
@@ -124,26 +124,5 @@ def _together(outer: For, scopes: dict[Storage, set[int]]) -> list[Statement]:
 
 def _copy(outer: For, step: Affine, scopes: dict[Storage, set[int]]) -> list[Statement]:
     """The body of a loop at a step, with variables and temporaries of its own."""
-    cells: dict[Storage, Buffer] = {}
-
-    def element(buffer: Buffer, index: tuple[Affine, ...]) -> tuple[Buffer, tuple[Affine, ...]]:
-        storage = buffer.storage
-        if storage.role != "temporary" or storage.shape or id(outer) not in scopes[storage]:
-            return buffer, index
-        if storage not in cells:
-            cells[storage] = Buffer(Storage(storage.dtype, (), "temporary"), ())
-        return cells[storage], index
-
-    return _Copier({outer.variable: step}, element).block(outer.body)
-
-
-class _Copier(Rewriter):
-    """A rewriter that gives what is defined a name of its own."""
-
-    def statement(self, s: Statement) -> Statement:
-        if isinstance(s, Let):
-            value = self.expression(s.value)
-            fresh = Variable(s.variable.dtype, s.variable.name)
-            self.mapping[s.variable] = affine(fresh) if fresh.dtype == INTEGER else fresh
-            return Let(fresh, value)
-        return super().statement(s)
+    own = {storage for storage, loops in scopes.items() if in_register(storage) and id(outer) in loops}
+    return Copier({outer.variable: step}, own).block(outer.body)

@@ -34,6 +34,7 @@ from .residuals import residuals_in_arrays
 from .simplification import simplify
 from .splitting import split
 from .swapping import swap
+from .tiling import tile
 from .totals import add_after_loops, gather_terms, merge_totals
 
 __all__ = ["lower"]
@@ -52,7 +53,7 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     lowering.run(graph)
     for part in (program, *program.routines):
         for arrange in (
-            fuse, merge_totals, pack, set_aside, jam, gather_terms, add_after_loops, swap, simplify, split,
+            fuse, merge_totals, pack, set_aside, jam, gather_terms, add_after_loops, swap, tile, simplify, split,
         ):  # fmt: skip
             arrange(part)
     return program

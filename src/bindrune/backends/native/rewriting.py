@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from .asides import Aside
 from .loops import (
+    INTEGER,
     Accumulate,
     Affine,
     Allocate,
@@ -24,6 +25,7 @@ from .loops import (
     Load,
     Reserve,
     Statement,
+    Storage,
     Store,
     Swap,
     Variable,
@@ -32,7 +34,7 @@ from .loops import (
 )
 from .views import View
 
-__all__ = ["Access", "Rewriter", "accesses", "expressions", "variables", "views"]
+__all__ = ["Access", "Copier", "Rewriter", "accesses", "expressions", "variables", "views"]
 
 
 class Rewriter:
@@ -119,6 +121,37 @@ class Rewriter:
 
     def _operand(self, x: View | Expression) -> View | Expression:
         return self.view(x) if isinstance(x, View) else self.expression(x)
+
+
+class Copier(Rewriter):
+    """A rewriter that gives variables that are defined, and some numbers in registers, names of their own.
+
+    Args:
+        mapping: the expressions that stand for variables.
+        own: the storages of those numbers.
+    """
+
+    def __init__(self, mapping: dict[Variable, Any], own: Container[Storage]) -> None:
+        super().__init__(mapping, self._cell)
+        self._own = own
+        self._cells: dict[Storage, Buffer] = {}
+
+    def _cell(self, buffer: Buffer, index: tuple[Affine, ...]) -> tuple[Buffer, tuple[Affine, ...]]:
+        storage = buffer.storage
+        if storage not in self._own:
+            return buffer, index
+        if storage not in self._cells:
+            self._cells[storage] = Buffer(Storage(storage.dtype, (), storage.role), ())
+        return self._cells[storage], index
+
+    def statement(self, s: Statement) -> Statement:
+        """A statement, rewritten."""
+        if isinstance(s, Let):
+            value = self.expression(s.value)
+            fresh = Variable(s.variable.dtype, s.variable.name)
+            self.mapping[s.variable] = affine(fresh) if fresh.dtype == INTEGER else fresh
+            return Let(fresh, value)
+        return super().statement(s)
 
 
 # -------------------------------------------------------------------------------------------------------- looking
