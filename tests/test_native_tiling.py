@@ -155,6 +155,35 @@ def test_a_transposed_copy_is_shuffled_in_registers() -> None:
     assert "gather" not in text
 
 
+def test_nothing_is_made_only_to_be_transposed() -> None:
+    loops = br.jit(lambda x, y: (x.T * 2 + y.T) / x.T, backend="native").lower(numbers(40, 48), numbers(40, 48)).loops
+    whole = [line for line in str(loops).splitlines() if line.startswith("    for")]
+    assert len(whole) == 1
+
+
 def test_access_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINDRUNE_CHECK", "bounds")
     compare(lambda x: (x.T.copy(), x.T + x[:20, :20].sum()), numbers(37, 45))
+
+
+@pytest.mark.parametrize("n", [8, 40, 45])
+def test_what_is_stored_transposed_at_once(n: int) -> None:
+    x, y = numbers(n, 3 * n), numbers(n, 3 * n) + 1
+    compare(lambda x, y: (x.T * 2 + y.T) / y.T, x, y)
+    compare(lambda x, y: (x.T * 2 + y.T) / y.T, x, y, dynamic=True)
+    compare(lambda x, y: (x.T + y.T, (x.T + y.T).sum(0), x.T - y.T, np.exp(x.T) * y.T), x, y)
+    compare(lambda x: (x.reshape(n, 3, n).transpose(2, 0, 1) + 1, x.reshape(n, n, 3).transpose(1, 2, 0) * 2), x)
+
+
+@pytest.mark.parametrize("n", [16, 21])
+def test_what_is_stored_transposed_in_a_loop(n: int) -> None:
+    def stacked(x: Any, steps: int) -> Any:
+        out = np.zeros((steps, n, n))
+        for t in range(steps):
+            x = x.T * 0.5 + 1.0
+            out[t] = x.T - t
+            out[t] += (out[t].T + x.T)[::-1]
+        return out, x
+
+    compare(lambda x: stacked(x, 7), numbers(n, n))
+    compare(br.grad(lambda x: np.sum(stacked(x, 7)[0] ** 2)), numbers(n, n))

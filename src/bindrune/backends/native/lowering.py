@@ -36,6 +36,7 @@ from .splitting import split
 from .swapping import swap
 from .tiling import tile
 from .totals import add_after_loops, gather_terms, merge_totals
+from .turning import turn
 
 __all__ = ["lower"]
 
@@ -53,7 +54,7 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     lowering.run(graph)
     for part in (program, *program.routines):
         for arrange in (
-            fuse, merge_totals, pack, set_aside, jam, gather_terms, add_after_loops, swap, tile, simplify, split,
+            fuse, merge_totals, pack, set_aside, jam, gather_terms, add_after_loops, swap, turn, tile, simplify, split,
         ):  # fmt: skip
             arrange(part)
     return program

@@ -32,7 +32,7 @@ from .memory import in_register
 from .rewriting import Copier, Rewriter, accesses
 from .squares import SIDE, is_across
 
-__all__ = ["tile"]
+__all__ = ["crosses", "tile"]
 
 _LARGEST = 24
 """The most statements of a body that is written several times."""
@@ -54,6 +54,17 @@ def _tiled(block: list[Statement]) -> Iterator[Statement]:
         for inner in () if isinstance(s, Aside) else s.blocks:
             inner[:] = _tiled(inner)
         yield s
+
+
+def crosses(s: Statement) -> bool:
+    """Whether a nest is one that goes over squares."""
+    while isinstance(s, For) and not s.ordered:
+        if _crossing(s) is not None:
+            return True
+        if len(s.body) != 1:
+            return False
+        s = s.body[0]
+    return False
 
 
 _Place = tuple[Storage, tuple[Affine, ...], tuple[Affine, ...]]
