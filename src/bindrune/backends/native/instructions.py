@@ -392,6 +392,23 @@ def _quotient_is_safe(w: Writer, x: Sequence[str], source: np.dtype[Any]) -> tup
     return present, divisor
 
 
+def _floored(w: Writer, x: Sequence[str], source: np.dtype[Any]) -> str | None:
+    """The quotient of a signed integer and a positive constant, rounded down; None if they are something else.
+
+    The complement of a negative number is not negative, and its quotient is the complement of what is looked for.
+    """
+    divisor = int(x[1]) if source.kind == "i" and x[1].isdigit() else 0
+    if not divisor:
+        return None
+    t, bits = register_type(source), 8 * source.itemsize
+    if divisor & (divisor - 1) == 0:
+        return w.value(f"ashr {t} {x[0]}, {divisor.bit_length() - 1}")
+    sign = w.value(f"ashr {t} {x[0]}, {bits - 1}")
+    # The first bit is zero already; that it is said makes the division cheaper.
+    positive = w.value(f"and {t} {w.value(f'xor {t} {x[0]}, {sign}')}, {(1 << bits - 1) - 1}")
+    return w.value(f"xor {t} {w.value(f'udiv {t} {positive}, {divisor}')}, {sign}")
+
+
 def _other_sign(w: Writer, rest: str, divisor: str, dtype: np.dtype[Any]) -> str:
     """Whether a remainder is not zero and has not the sign of the divisor."""
     t = register_type(dtype)
@@ -413,6 +430,9 @@ def _remainder(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dt
         moved = _select(w, _other_sign(w, rest, x[1], source), source, w.value(f"fadd {t} {rest}, {x[1]}"), rest)
         zero = w.value(f"fcmp oeq {t} {rest}, {constant(0, source)}")
         return _select(w, zero, source, _intrinsic(w, "copysign", source, [constant(0, source), x[1]]), moved)
+    floored = _floored(w, x, source)
+    if floored is not None:
+        return w.value(f"sub {t} {x[0]}, {w.value(f'mul {t} {floored}, {x[1]}')}")
     present, divisor = _quotient_is_safe(w, x, source)
     rest = w.value(f"{'srem' if source.kind == 'i' else 'urem'} {t} {x[0]}, {divisor}")
     if source.kind == "i":
@@ -436,6 +456,9 @@ def _floor_divide(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np
         down = _select(w, nothing, source, _intrinsic(w, "copysign", source, [constant(0, source), quotient]), down)
         by_zero = w.value(f"fcmp oeq {t} {x[1]}, {constant(0, source)}")
         return _select(w, by_zero, source, quotient, down)
+    floored = _floored(w, x, source)
+    if floored is not None:
+        return floored
     present, divisor = _quotient_is_safe(w, x, source)
     if source.kind == "u":
         return _select(w, present, source, w.value(f"udiv {t} {x[0]}, {divisor}"), "0")
