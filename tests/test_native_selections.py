@@ -107,3 +107,27 @@ def test_divmod_is_a_ufunc_with_derivatives() -> None:
         np.testing.assert_array_equal(br.grad(f)(x), np.ones(3))
     np.testing.assert_array_equal(br.grad(lambda x: np.divmod(1.0, x)[1].sum())(x), -(1.0 // x))
     np.testing.assert_array_equal(br.vmap(lambda n: np.divmod(n, 7)[0])(np.arange(-9, 9)), np.arange(-9, 9) // 7)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("function", [np.fmod, np.remainder, np.floor_divide])
+def test_remainders_of_floats_are_exact(function: Callable[..., Any], dtype: Any) -> None:
+    """Also where a rounded quotient is an integer above the exact one, and of numbers of any size."""
+    limits = np.finfo(dtype)
+    rng = np.random.default_rng(0)
+    edges = [0.0, -0.0, 1.0, -3.0, np.inf, -np.inf, np.nan, limits.max, limits.tiny, limits.smallest_subnormal, np.pi]
+    divisors = rng.normal(size=20_000).astype(dtype)
+    multiples = (rng.integers(-100_000, 100_000, 20_000) * divisors.astype(float)).astype(dtype)
+    any_bits = rng.integers(0, np.iinfo(f"u{limits.dtype.itemsize}").max, (2, 20_000), f"u{limits.dtype.itemsize}")
+    pairs = [
+        np.array(np.meshgrid(edges, edges), dtype).reshape(2, -1),
+        any_bits.view(dtype),
+        np.stack([multiples, divisors]),
+        np.stack([np.nextafter(multiples, dtype(np.inf)), divisors]),
+        np.stack([np.nextafter(multiples, dtype(-np.inf)), divisors]),
+    ]
+    x, y = np.concatenate(pairs, axis=1)
+    with np.errstate(all="ignore"):
+        compare(lambda x, y: (function(x, y), np.signbit(function(x, y))), x, y)
+        compare(lambda x: function(x, x.dtype.type(0.7)), x)
+        compare(lambda x: function(x, x.dtype.type(1)), x)
