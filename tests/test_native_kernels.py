@@ -194,6 +194,17 @@ def test_cotangents_of_a_matrix_that_every_step_multiplies(steps: int) -> None:
     compare(br.vmap(br.grad(recurrent), in_axes=(0, None)), batch, inputs, rtol=1e-10)
 
 
+def test_cotangents_of_a_matrix_that_every_step_multiplies_from_both_sides() -> None:
+    def balanced(a: Any, x: Any) -> Any:
+        for _ in range(70):
+            y = 1.0 / (a @ x)
+            x = 1.0 / (a.T @ y)
+        return np.sum(x * x)
+
+    gradient = compare(br.grad(balanced, argnums=(0, 1)), abs(numbers(50, 42)) + 0.1, abs(numbers(42)), rtol=1e-9)
+    assert gradient.loops.count("gemm") == 2
+
+
 def test_transposed_matrices_times_vectors_are_read_along_memory() -> None:
     def run(a: Any, x: Any) -> Any:
         for _ in range(5):
