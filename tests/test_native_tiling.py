@@ -191,3 +191,19 @@ def test_what_is_read_across_in_a_loop(n: int) -> None:
 
     compare(lambda x: stacked(x, 7), numbers(n, n))
     compare(br.grad(lambda x: np.sum(stacked(x, 7)[0] ** 2)), numbers(n, n))
+
+
+@pytest.mark.parametrize("n", [8, 19])
+def test_nests_that_make_other_arrays_too(n: int) -> None:
+    def mixed(x: Any, y: Any) -> Any:
+        z = x - x.mean(0)
+        w = z[::-1] + x[:, ::-1]
+        return x, z, w.T, np.where(np.greater(y.T, x), z, -y.T).T
+
+    def more(x: Any, y: Any) -> Any:
+        u = np.tanh(y.T) - y.T
+        w = y * u.T.sum()
+        return u.T, np.where(np.greater(u.T, x.T), y, -u.T), x + x * 0.5, w, w.T.copy()
+
+    compare(mixed, numbers(n, n + 3), numbers(n + 3, n))
+    compare(more, numbers(n, n + 3), numbers(n + 3, n))

@@ -159,7 +159,7 @@ def _inlined(block: list[Statement], at: int, nest: _Nest, x: Load, uses: dict[S
     if _makes_arrays(block[i]):
         for s in needed:
             for storage in _storages(s):
-                uses[storage] += 1
+                uses[storage] = uses.get(storage, 0) + 1
     return i
 
 
