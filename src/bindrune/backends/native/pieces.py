@@ -16,7 +16,10 @@ from ...graph.graph import ARRAY, Literal, Node, Value
 from ...graph.rewrite import is_known, lengths
 from ...ops.indexing import spell_out
 
-__all__ = ["SMALLEST", "Box", "Layout", "Piece", "clipped", "is_uniform", "joined", "overlap", "place", "size", "whole"]
+__all__ = [
+    "PUT_TOGETHER", "SMALLEST", "Box", "Layout", "Piece", "clipped", "extent", "is_uniform", "joined", "moved",
+    "overlap", "place", "shifted", "size", "whole",
+]  # fmt: skip
 
 SMALLEST = 1024
 """The elements of an array from which on it matters how often it goes through memory."""
@@ -57,6 +60,16 @@ def size(box: Box) -> int:
     return count
 
 
+def extent(box: Box) -> tuple[int, ...]:
+    """The lengths of a box."""
+    return tuple(high - low for low, high in box)
+
+
+def shifted(box: Box, by: Sequence[int]) -> Box:
+    """A box moved along the axes."""
+    return tuple((low + n, high + n) for (low, high), n in zip(box, by, strict=True))
+
+
 def overlap(a: Box, b: Box) -> Box | None:
     """What two boxes have in common; None for nothing."""
     found = tuple((max(i, k), min(j, m)) for (i, j), (k, m) in zip(a, b, strict=True))
@@ -75,6 +88,11 @@ def clipped(layout: Layout, box: Box) -> Layout:
     return found
 
 
+def moved(layout: Layout, by: Sequence[int]) -> Layout:
+    """A layout moved along the axes."""
+    return [piece._replace(box=shifted(piece.box, by)) for piece in layout]
+
+
 def is_uniform(content: np.ndarray[Any, Any]) -> bool:
     """Whether all elements of an array are the same, bit by bit."""
     if not content.size:
@@ -87,23 +105,37 @@ def is_uniform(content: np.ndarray[Any, Any]) -> bool:
 
 
 def place(node: Node) -> tuple[Box, tuple[bool, ...]] | None:
-    """The box that a read or a write is about, and which axes it takes one element of; None where it is no box."""
+    """The box that a read or a write is about, and which of its axes the index leaves out; None where it is no box.
+
+    A new axis in front of a number stands for the one that the number leaves out.
+    """
     x = node.operands[0]
     if not is_known(x) or len(node.operands) != 1 + (node.op.name != "getitem"):
         return None
-    index = spell_out(node.params["index"], x.ndim)
-    box = []
-    for e, n in zip(index, lengths(x), strict=False):
-        if type(e) is int and -n <= e < n:
-            box.append((e % n, e % n + 1))
-        elif isinstance(e, slice) and all(b is None or type(b) is int for b in (e.start, e.stop, e.step)):
-            first, last, step = e.indices(n)
-            if step != 1 or first >= last:
-                return None
-            box.append((first, last))
-        else:
+    box: list[tuple[int, int]] = []
+    alone: list[bool] = []
+    fresh = False
+    for e in spell_out(node.params["index"], x.ndim):
+        if e is None and not fresh:
+            fresh = True
+            continue
+        side = _side(e, lengths(x)[len(box)])
+        if side is None or (fresh and type(e) is not int):
             return None
-    return (tuple(box), tuple(type(e) is int for e in index)) if len(index) == x.ndim else None
+        box.append(side)
+        alone.append(type(e) is int and not fresh)
+        fresh = False
+    return None if fresh else (tuple(box), tuple(alone))
+
+
+def _side(e: Any, n: int) -> tuple[int, int] | None:
+    """The consecutive places along an axis that an entry of an index is about."""
+    if type(e) is int:
+        return (e % n, e % n + 1) if -n <= e < n else None
+    if not isinstance(e, slice) or any(b is not None and type(b) is not int for b in (e.start, e.stop, e.step)):
+        return None
+    first, last, step = e.indices(n)
+    return (first, last) if step == 1 and first < last else None
 
 
 def joined(node: Node, layouts: dict[Value, Layout]) -> Layout | None:
@@ -136,12 +168,6 @@ def _number(value: Value, box: Box) -> Piece:
     return Piece(box, value, (), (), ())
 
 
-def _moved(layout: Layout, by: Sequence[int]) -> Layout:
-    return [
-        piece._replace(box=tuple((i + n, j + n) for (i, j), n in zip(piece.box, by, strict=True))) for piece in layout
-    ]
-
-
 def _concatenated(node: Node, layouts: dict[Value, Layout]) -> Layout | None:
     (result,) = node.results
     axis, at = node.params["axis"], 0
@@ -151,8 +177,20 @@ def _concatenated(node: Node, layouts: dict[Value, Layout]) -> Layout | None:
             return None
         length = lengths(x)[axis]
         if length:
-            found += _moved(_of(x, layouts), [at if i == axis else 0 for i in range(result.ndim)])
+            found += moved(_of(x, layouts), [at if i == axis else 0 for i in range(result.ndim)])
         at += length
+    return found
+
+
+def _stacked(node: Node, layouts: dict[Value, Layout]) -> Layout | None:
+    (result,) = node.results
+    axis = node.params["axis"]
+    if any(x.dtype != result.dtype or not x.ndim for x in node.operands):
+        return None
+    found: Layout = []
+    for i, x in enumerate(node.operands):
+        shape = (*lengths(x)[:axis], 1, *lengths(x)[axis:])
+        found += moved([_all_of(x, shape)], [i if k == axis else 0 for k in range(result.ndim)])
     return found
 
 
@@ -168,17 +206,15 @@ def _cut(node: Node, layouts: dict[Value, Layout]) -> Layout | None:
     if found is None or any(found[1]):
         return None
     box, _ = found
-    return _moved(clipped(layouts[x], box), [-low for low, _ in box])
+    return moved(clipped(layouts[x], box), [-low for low, _ in box])
 
 
 def _written(node: Node, layouts: dict[Value, Layout]) -> Layout | None:
     base = node.operands[0]
-    found = place(node)
-    if found is None:
-        return None
     under = layouts.get(base) or _filled(base)
-    within = _spread(node.operands[1], base.dtype, *found, layouts)
-    if under is None or within is None:
+    found = None if under is None else place(node)
+    within = None if found is None else _spread(node.operands[1], base.dtype, *found, layouts)
+    if under is None or found is None or within is None:
         return None
     return [*(rest for piece in under for rest in _without(piece, found[0])), *within]
 
@@ -215,8 +251,7 @@ def _spread(
 def _widened(piece: Piece, box: Box, again: Sequence[bool]) -> Piece:
     """A piece of what fills a box, repeated along some axes, as a piece of the array in which the box is."""
     sides = tuple(
-        there if one else (i + there[0], j + there[0])
-        for (i, j), there, one in zip(piece.box, box, again, strict=True)
+        there if one else (i + there[0], j + there[0]) for (i, j), there, one in zip(piece.box, box, again, strict=True)
     )
     return piece._replace(box=sides, repeated=tuple(a or b for a, b in zip(piece.repeated, again, strict=False)))
 
@@ -256,5 +291,9 @@ _MAKERS = {
     "getitem": _cut,
     "reshape": _same,
     "setitem": _written,
+    "stack": _stacked,
     "stop_gradient": _same,
 }
+
+PUT_TOGETHER = frozenset(_MAKERS)
+"""The operations whose results may have layouts."""

@@ -11,6 +11,7 @@ array with seams.  A value is one of its own results for what is around it if an
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,9 +21,26 @@ from ...core.operation import Elementwise, Op
 from ...graph.graph import ARRAY, Graph, Literal, Node, Type, Value
 from ...graph.passes.dead_code import dead_code
 from ...graph.rewrite import Rewriting, is_known, lengths, on_regions
+from .elements import meaning
+from .formats import numeric
 from .loops import affine
 from .lower import Location, Lowering, rule
-from .pieces import SMALLEST, Box, Layout, Piece, clipped, joined, overlap, size, whole
+from .pieces import (
+    PUT_TOGETHER,
+    SMALLEST,
+    Box,
+    Layout,
+    Piece,
+    clipped,
+    extent,
+    joined,
+    moved,
+    overlap,
+    place,
+    shifted,
+    size,
+    whole,
+)
 from .views import along
 
 __all__ = ["in_pieces"]
@@ -36,11 +54,16 @@ _MOST_BOXES = 16
 _LARGEST = 400
 """The most operations that a stretch may become."""
 
+_SEAMS = frozenset({"concatenate", "stack", "setitem", "add_at"})
+"""The operations by which an array has seams."""
+
 _ASSEMBLED = Op("assembled", np.empty, "*pieces", jvps=(), vjps=(), batch=None, rows=None)
 """An array from the values that fill its boxes."""
 
 _COMBINED = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum", "any": "logical_or", "all": "logical_and"}
 """Reductions, and what puts together those of parts."""
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def in_pieces(graph: Graph) -> Graph:
@@ -53,7 +76,8 @@ def in_pieces(graph: Graph) -> Graph:
             same = all(a is b for a, b in zip(nodes, graph.nodes, strict=True))
             inner = graph if same else Graph(graph.inputs, nodes, graph.outputs, graph.name)
             plan = _Plan(inner)
-            done[graph] = dead_code(_Cutting(inner, plan).run()) if plan.layouts else inner
+            needless = not (plan.layouts or plan.stretches)
+            done[graph] = inner if needless else dead_code(_Cutting(inner, plan).run())
         return done[graph]
 
     return change(graph)
@@ -81,29 +105,34 @@ class _Plan:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._users: dict[Value, list[tuple[Node | None, int]]] = {}
+        self._users: dict[Value, list[Node | None]] = {}
+        """By value the nodes that use it, None where it is an output."""
         self.layouts: dict[Value, Layout] = {}
         self.inlined: set[Value] = set()
         self.stretches: dict[Node, _Stretch] = {}
         self.closed: set[Value] = set()
-        if not any(node.op.name in ("concatenate", "setitem", "add_at") for node in graph.nodes):
+        self._aligned: set[Node] = set()
+        if all(node.op.name not in _SEAMS for node in graph.nodes):
             return
         for node in graph.nodes:
-            for i, v in enumerate(node.uses):
-                self._users.setdefault(v, []).append((node, i))
+            for v in (*node.uses, *node.results):
+                self._users.setdefault(v, [])
+            for v in node.uses:
+                self._users[v].append(node)
         for v in graph.outputs:
-            self._users.setdefault(v, []).append((None, 0))
+            self._users.setdefault(v, []).append(None)
+        self._aligned = {node for node in graph.nodes if _is_aligned(node)}
         self._find_layouts()
-        if self.layouts:
-            self._find_stretches()
+        self._find_stretches()
 
     def _find_layouts(self) -> None:
         """The layouts, of values that are arrays anyway none of what they are put together from."""
+        nodes = [node for node in self._graph.nodes if node.op.name in PUT_TOGETHER]
         kept: set[Value] = set()
         while True:
             found: dict[Value, Layout] = {}
             usable: dict[Value, Layout] = {}
-            for node in self._graph.nodes:
+            for node in nodes:
                 layout = joined(node, usable)
                 if layout is not None:
                     (value,) = node.results
@@ -111,12 +140,16 @@ class _Plan:
                     if value not in kept:
                         usable[value] = layout
             inlined: set[Value] = set()
-            for node in reversed(self._graph.nodes):
+            for node in reversed(nodes):
                 for v in node.results:
                     if v in usable and self._is_inlined(v, found, inlined):
                         inlined.add(v)
             self.layouts, self.inlined = found, inlined
-            more = {v for v in usable if v not in inlined and any(n and n.results[0] in found for n, _ in self._users.get(v, ()))}
+            more = {
+                v
+                for v in usable
+                if v not in inlined and any(u and u.results and u.results[0] in found for u in self._users[v])
+            }
             if not more:
                 return
             kept |= more
@@ -124,11 +157,11 @@ class _Plan:
     def _is_inlined(self, value: Value, layouts: dict[Value, Layout], inlined: set[Value]) -> bool:
         """Whether all that use a value can do with what it is put together from, and at most one of them copies it."""
         copies = 0
-        for user, _ in self._users.get(value, ()):
+        for user in self._users[value]:
             if user is None or not user.results:
                 return False
             result = user.results[0]
-            if _is_elementwise(user) and result.shape == value.shape:
+            if user in self._aligned and _alike(value, user):
                 continue
             if result not in layouts:
                 return False
@@ -136,62 +169,101 @@ class _Plan:
         return copies <= 1
 
     def _find_stretches(self) -> None:
-        cut: dict[Node, None] = {}
+        """What is cut alike: what uses seams, what goes on from there, and what is computed for nothing else."""
         made: dict[Value, Node] = {}
+        computed = {node.results[0] for node in self._aligned}
         for node in self._graph.nodes:
-            if _is_elementwise(node) and any(self._has_seams(v, node) or self._is_open(v, made) for v in node.operands):
-                cut[node] = None
+            if node in self._aligned and (
+                self._begins(node, computed) or any(self._is_linked(v, node, made) for v in node.operands)
+            ):
                 made[node.results[0]] = node
         for node in reversed(self._graph.nodes):
-            if node in cut or not _is_elementwise(node):
-                continue
-            users = self._users.get(node.results[0], ())
-            shape = node.results[0].shape
-            if users and all(u in cut and u.results[0].shape == shape for u, _ in users):
-                cut[node] = None
-        order = [node for node in self._graph.nodes if node in cut]
-        made = {node.results[0]: node for node in order}
-        groups = {node: [node] for node in order}
-        for node in order:
-            for v in node.operands:
-                if self._is_open(v, made) and v.shape == node.results[0].shape:
-                    mine, other = groups[node], groups[made[v]]
-                    if mine is not other:
-                        other += mine
-                        groups.update(dict.fromkeys(mine, other))
-        for group in {id(g): g for g in groups.values()}.values():
-            seams = [self.layouts[v] for node in group for v in node.operands if self._has_seams(v, node)]
-            if not seams:
-                continue
-            shape = lengths(group[0].results[0])
-            boxes = list(_parts(whole(shape), seams, max(SMALLEST, size(whole(shape)) // _THIN)))
+            if node in self._aligned and node.results[0] not in made:
+                (value,) = node.results
+                users = self._users[value]
+                if users and all(u and u.results and u.results[0] in made and _alike(value, u) for u in users):
+                    made[value] = node
+        groups: dict[Node, list[Node]] = {}
+        for node in self._graph.nodes:
+            if node.results and made.get(node.results[0]) is node:
+                groups[node] = [node]
+                for v in node.operands:
+                    if self._is_linked(v, node, made) and groups[made[v]] is not groups[node]:
+                        groups[made[v]] += groups[node]
+                        groups.update(dict.fromkeys(groups[node], groups[made[v]]))
+        for group in {id(group): group for group in groups.values()}.values():
+            boxes = self._boxes(group)
             if 1 < len(boxes) <= _MOST_BOXES and len(boxes) * len(group) <= _LARGEST:
-                stretch = _Stretch(group, boxes)
-                self.stretches.update(dict.fromkeys(group, stretch))
-                self.closed.update(n.results[0] for n in group if not self._is_open(n.results[0], made))
+                self.stretches.update(dict.fromkeys(group, _Stretch(group, boxes)))
+                self.closed.update(v for node in group for v in node.results if not self._is_open(v))
+
+    def _begins(self, node: Node, computed: set[Value]) -> bool:
+        """Whether an operation has a reason of its own to be cut."""
+        if node.op.name != "add_at":
+            return any(self._has_seams(v, node) for v in node.operands)
+        # It would be done in place, but what it adds to is computed only for it.
+        base = node.operands[0]
+        return len(self._users[base]) == 1 and base in computed
+
+    def _boxes(self, group: Sequence[Node]) -> list[Box]:
+        """The boxes into which operations are cut."""
+        whole_box = whole(lengths(group[0].results[0]))
+        seams = [[p.box for p in self.layouts[v]] for node in group for v in node.operands if self._has_seams(v, node)]
+        added = [_target(node) for node in group if node.op.name == "add_at"]
+        if not seams and all(2 * size(box) < size(whole_box) for box in added):
+            return []
+        return list(_parts(whole_box, [*seams, *([box] for box in added)], max(SMALLEST, size(whole_box) // _THIN)))
 
     def _has_seams(self, value: Value, user: Node) -> bool:
-        return value in self.inlined and value.shape == user.results[0].shape
+        return value in self.inlined and _alike(value, user)
 
-    def _is_open(self, value: Value, made: dict[Value, Node]) -> bool:
-        """Whether a result of what is cut is only used by what can be cut alike, or adds it all up."""
-        if value not in made:
-            return False
+    def _is_linked(self, value: Value, user: Node, made: dict[Value, Node]) -> bool:
+        """Whether what uses a result of what is cut is cut alike: either nothing else needs it, or it is added up."""
+        return value in made and _alike(value, user) and (self._is_open(value) or self._is_summed(user))
+
+    def _is_open(self, value: Value) -> bool:
+        """Whether a value is only used by what can be cut as it is."""
         return all(
-            user is not None
-            and (_is_total(user) or (_is_elementwise(user) and user.results[0].shape == value.shape))
-            for user, _ in self._users.get(value, ())
+            u is not None and (_is_total(u) or (u in self._aligned and _alike(value, u))) for u in self._users[value]
         )
 
+    def _is_summed(self, node: Node) -> bool:
+        return all(u is not None and _is_total(u) for u in self._users[node.results[0]])
 
-def _is_elementwise(node: Node) -> bool:
-    """Whether an operation makes a large array element by element."""
-    if not (isinstance(node.op, Elementwise) or node.op.name in ("where", "astype")) or len(node.results) != 1:
+
+def _alike(value: Value, user: Node) -> bool:
+    """Whether a value has the shape of what is made of it."""
+    return value.shape == user.results[0].shape
+
+
+def _is_aligned(node: Node) -> bool:
+    """Whether machine code makes each element of a large array of those in the same place."""
+    if len(node.results) != 1 or not node.results[0].shape or not all(map(is_known, (*node.operands, *node.results))):
         return False
     (result,) = node.results
-    if not result.shape or not all(is_known(v) for v in (*node.operands, result)):
+    if size(whole(lengths(result))) < SMALLEST:
         return False
-    return size(whole(lengths(result))) >= SMALLEST
+    if node.op.name == "add_at":
+        return _is_box(node)
+    if node.op.name in ("where", "astype"):
+        return all(numeric(v.dtype) for v in (*node.operands, result))
+    return isinstance(node.op, Elementwise) and meaning(node.op.name, node.operands, result) is not None
+
+
+def _is_box(node: Node) -> bool:
+    """Whether something of the shape of a box is added to an array there."""
+    base, value = node.operands[:2]
+    found = place(node)
+    if found is None or any(found[1]) or value.dtype != base.dtype or base.dtype.kind not in "iufc":
+        return False
+    return value.shape == extent(found[0]) != base.shape
+
+
+def _target(node: Node) -> Box:
+    """The box to which an operation adds."""
+    found = place(node)
+    assert found is not None
+    return found[0]
 
 
 def _is_total(node: Node) -> bool:
@@ -201,18 +273,18 @@ def _is_total(node: Node) -> bool:
     (x,) = node.operands
     axes = node.params["axis"]
     every = axes is None or len(axes) == x.ndim
-    exact = node.op.name in ("any", "all") or (x.dtype.kind == "f" and node.results[0].dtype == x.dtype)
+    exact = node.op.name in ("any", "all") or (x.dtype in _FLOATS and node.results[0].dtype == x.dtype)
     return every and exact and not node.params["keepdims"]
 
 
-def _parts(box: Box, seams: Sequence[Layout], smallest: int) -> Iterator[Box]:
+def _parts(box: Box, seams: Sequence[Sequence[Box]], smallest: int) -> Iterator[Box]:
     """A box cut at seams, first across the first axes; what is thin is not cut further."""
     if size(box) >= smallest:
         for axis, (low, high) in enumerate(box):
-            inside = (piece.box[axis] for layout in seams for piece in layout if overlap(piece.box, box))
+            inside = (part[axis] for parts in seams for part in parts if overlap(part, box))
             edges = sorted({low, high, *(e for side in inside for e in side if low < e < high)})
             if len(edges) > 2:
-                for side in zip(edges, edges[1:], strict=False):
+                for side in itertools.pairwise(edges):
                     yield from _parts((*box[:axis], side, *box[axis + 1 :]), seams, smallest)
                 return
     yield box
@@ -228,6 +300,7 @@ class _Cutting(Rewriting):
         super().__init__(graph)
         self._plan = plan
         self._pieces: dict[Value, list[Value]] = {}
+        self._stretch: dict[Value, _Stretch] = {}
         self._parts: dict[tuple[Value, Box], Value] = {}
 
     def run(self) -> Graph:
@@ -267,9 +340,13 @@ class _Cutting(Rewriting):
         """Perform an elementwise operation box by box."""
         (result,) = node.results
         found = self._pieces[result] = []
+        self._stretch[result] = stretch
         for i, box in enumerate(stretch.boxes):
-            operands = [self._part(v, box, i, node.line) for v in node.operands]
-            type = Type(tuple(high - low for low, high in box), result.dtype, ARRAY)
+            operands = [self._part(v, box, i, node) for v in node.operands[: 1 if node.op.name == "add_at" else None]]
+            if node.op.name == "add_at":
+                found.append(self._added(node, operands[0], box))
+                continue
+            type = Type(extent(box), result.dtype, ARRAY)
             found.append(self.emit(node.op, *operands, line=node.line, type=type, **node.params))
         if result in self._plan.closed:
             self.replacement[result] = self._assembled(stretch.boxes, found, result, node.line)
@@ -288,29 +365,37 @@ class _Cutting(Rewriting):
             total = self.emit("divide", total, count, line=node.line, type=result.type)
         self.replacement[result] = total
 
-    def _part(self, value: Value, box: Box, number: int, line: str) -> Value:
+    def _added(self, node: Node, base: Value, box: Box) -> Value:
+        """A box of an array to a box of which something is added."""
+        there = _target(node)
+        common = overlap(there, box)
+        if common is None:
+            return base
+        value = self._found(node.operands[1], shifted(common, [-low for low, _ in there]), node.line)
+        if common == box:
+            return self.emit("add", base, value, line=node.line, type=base.type)
+        index = tuple(slice(low, high, 1) for low, high in shifted(common, [-low for low, _ in box]))
+        return self.emit("add_at", base, value, line=node.line, type=base.type, index=index)
+
+    def _part(self, value: Value, box: Box, number: int, node: Node) -> Value:
         """What an operand has for a box of the result."""
-        if value in self._pieces and value not in self._plan.closed:
+        if value in self._pieces and self._plan.stretches[node] is self._stretch[value]:
             return self._pieces[value][number]
         if not value.ndim:
             return self.now(value)
         shape = lengths(value)
         sides = zip(shape, box[len(box) - len(shape) :], strict=True)
         mine = tuple(side if n > 1 else (0, 1) for n, side in sides)
-        return self._found(value, mine, line)
+        return self._found(value, mine, node.line)
 
     def _found(self, value: Value, box: Box, line: str) -> Value:
         """A box of a value."""
         key = value, box
         if key not in self._parts:
             if value in self._plan.inlined and value not in self.replacement:
-                shape = tuple(high - low for low, high in box)
-                moved = [
-                    p._replace(box=tuple((i - k, j - k) for (i, j), (k, _) in zip(p.box, box, strict=True)))
-                    for p in clipped(self._plan.layouts[value], box)
-                ]
-                like = Value(Type(shape, value.dtype, ARRAY))
-                self._parts[key] = self._joined(moved, shape, like, line)
+                inside = moved(clipped(self._plan.layouts[value], box), [-low for low, _ in box])
+                like = Value(Type(extent(box), value.dtype, ARRAY))
+                self._parts[key] = self._joined(inside, extent(box), like, line)
             else:
                 self._parts[key] = self._slice(self.now(value), box, line)
         return self._parts[key]
@@ -319,7 +404,7 @@ class _Cutting(Rewriting):
         if box == whole(lengths(value)):
             return value
         index = tuple(slice(low, high, 1) for low, high in box)
-        type = value.type._replace(shape=tuple(high - low for low, high in box))
+        type = value.type._replace(shape=extent(box))
         return self.emit("getitem", value, line=line, type=type, index=index)
 
     def _joined(self, layout: Layout, shape: tuple[int, ...], like: Value, line: str) -> Value:
@@ -335,8 +420,8 @@ class _Cutting(Rewriting):
         if not piece.shape:
             return source
         if source.shape != piece.shape:
-            type = source.type._replace(shape=piece.shape)
-            source = self.emit("reshape", source, line=line, type=type, shape=piece.shape, order="C")
+            index = _with_new_axes(source.shape, piece.shape)
+            source = self.emit("getitem", source, line=line, type=source.type._replace(shape=piece.shape), index=index)
         ends = (
             (s, s + (1 if again else high - low))
             for s, again, (low, high) in zip(piece.start, piece.repeated, piece.box, strict=True)
@@ -345,6 +430,17 @@ class _Cutting(Rewriting):
 
     def _assembled(self, boxes: Sequence[Box], pieces: Sequence[Value], like: Value, line: str) -> Value:
         return self.emit(_ASSEMBLED, *pieces, line=line, type=like.type, boxes=tuple(boxes), shape=like.shape)
+
+
+def _with_new_axes(shape: Sequence[Any], wanted: Sequence[int]) -> tuple[slice | None, ...]:
+    """The index that gives an array of a shape axes of length one, to have another."""
+    at = 0
+    found: list[slice | None] = []
+    for n in wanted:
+        mine = at < len(shape) and shape[at] == n
+        found.append(slice(None) if mine else None)
+        at += mine
+    return tuple(found)
 
 
 @rule("assembled")
