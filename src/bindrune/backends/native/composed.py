@@ -282,13 +282,38 @@ def _norm(low: Lowering, node: Node, operands: list[Location]) -> Any:
 
 @rule("round")
 def _round(low: Lowering, node: Node, operands: list[Location]) -> Any:
-    """The nearest integer."""
+    """The nearest integer, or multiple of a power of ten, which is brought to be one as NumPy does."""
     (x,) = operands
-    if node.params["decimals"] != 0 or not _floats(x):
+    decimals = node.params["decimals"]
+    if not _floats(x):
         return NotImplemented
-    if not node.results[0].shape:
-        return low.let(Apply("rint", (low.number(x),), x.dtype))
-    return low.map(lambda v: Apply("rint", (v,), x.dtype), [x], x.dtype)
+    ten = _number(prod((10.0,) * abs(decimals)), x.dtype)
+    before, after = ("multiply", "divide") if decimals > 0 else ("divide", "multiply")
+
+    def rounded(v: Expression) -> Expression:
+        if not decimals:
+            return Apply("rint", (v,), x.dtype)
+        scaled = Apply("rint", (Apply(before, (v, ten), x.dtype),), x.dtype)
+        return Apply(after, (scaled, ten), x.dtype)
+
+    return low.let(rounded(low.number(x))) if not node.results[0].shape else low.map(rounded, [x], x.dtype)
+
+
+@rule("sinc")
+def _sinc(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    """The sine of pi x by pi x, with a small number for zero, as NumPy has it."""
+    (x,) = operands
+    dtype = node.results[0].dtype
+    if not _floats(x) or x.dtype != dtype:
+        return NotImplemented
+
+    def quotient(v: Expression) -> Expression:
+        angle = Apply("multiply", (_number(np.pi, dtype), v), dtype)
+        small = _number(np.finfo(dtype).eps, dtype)
+        angle = Apply("where", (_test("equal", angle, _number(0, dtype)), small, angle), dtype)
+        return Apply("divide", (Apply("sin", (angle,), dtype), angle), dtype)
+
+    return low.let(quotient(low.number(x))) if not node.results[0].shape else low.map(quotient, [x], dtype)
 
 
 def _result(low: Lowering, node: Node, found: View, x: View, axes: Sequence[int]) -> Location:
