@@ -252,3 +252,42 @@ def test_empty_arrays_of_other_things():
         return found[0] * 2, np.empty_like(found).shape
 
     close(br.jit(listed)(array(5))[0], 2 * array(5))
+
+
+def test_rows_of_a_state():
+    def step(y):
+        position, speed = y
+        forces = np.roll(position, 1) - 2 * position + np.roll(position, -1)
+        return y + 0.1 * np.stack([speed, forces * speed])
+
+    def steps(y):
+        for _ in range(3):
+            y = step(step(y))
+        return y
+
+    agree_in_all(steps, array(2, 1300) * 0.1)
+    gradient = br.grad(lambda y: np.sum(step(y)))
+    agree(gradient, array(2, 1300))
+
+
+@pytest.mark.parametrize("most", [40, 100, 400])
+def test_functions_cut_out_of_loops_with_arrays_that_change_places(most, monkeypatch):
+    monkeypatch.setattr("bindrune.backends.native.cutting._MOST", most)
+    monkeypatch.setattr("bindrune.backends.native.cutting._MOST_ONCE", most)
+    monkeypatch.setattr("bindrune.backends.native.cutting._LEAST", 5)
+    monkeypatch.setenv("BINDRUNE_CACHE", "off")
+
+    def mixed(u):
+        for _ in range(10):
+            u = u + 0.1 * laplacian(u)
+            u = np.where(u > 0.5, u * 0.5, np.roll(u, 3, 1))
+        return u
+
+    u = array(40, 50) * 0.1
+    agree(mixed, u)
+    agree(br.grad(lambda u: np.sum(mixed(u) ** 2)), u)
+    if most == 40:
+        functions = br.jit(mixed, backend="native").lower(u).llvm.split("define ")[1:]
+        inner = [text for text in functions if "@piece" in text.splitlines()[0] and text.count("fadd") > 20]
+        assert inner
+        assert all(re.search(r"fadd <\d+ x double>", text) for text in inner)

@@ -17,8 +17,8 @@ from ...graph.rewrite import is_known, lengths
 from ...ops.indexing import spell_out
 
 __all__ = [
-    "PUT_TOGETHER", "SMALLEST", "Box", "Layout", "Piece", "clipped", "extent", "is_uniform", "joined", "moved",
-    "overlap", "place", "shifted", "size", "whole",
+    "PUT_TOGETHER", "SMALLEST", "Box", "Layout", "Piece", "clipped", "extent", "is_filled", "is_uniform", "joined",
+    "moved", "overlap", "place", "shifted", "size", "whole",
 ]  # fmt: skip
 
 SMALLEST = 1024
@@ -219,11 +219,16 @@ def _written(node: Node, layouts: dict[Value, Layout]) -> Layout | None:
     return [*(rest for piece in under for rest in _without(piece, found[0])), *within]
 
 
+def is_filled(value: Value) -> bool:
+    """Whether a value is a large array that is known to be one number everywhere."""
+    if not isinstance(value, Literal) or not isinstance(value.content, np.ndarray) or value.content.size < SMALLEST:
+        return False
+    return is_uniform(value.content)
+
+
 def _filled(base: Value) -> Layout | None:
     """The layout of an array that is one number everywhere."""
-    if not isinstance(base, Literal) or not isinstance(base.content, np.ndarray) or base.content.size < SMALLEST:
-        return None
-    if not is_uniform(base.content):
+    if not isinstance(base, Literal) or not is_filled(base):
         return None
     return [_number(Literal(base.content.reshape(-1)[0]), whole(lengths(base)))]
 

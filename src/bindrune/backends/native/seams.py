@@ -33,6 +33,7 @@ from .pieces import (
     Piece,
     clipped,
     extent,
+    is_filled,
     joined,
     moved,
     overlap,
@@ -201,9 +202,9 @@ class _Plan:
         """Whether an operation has a reason of its own to be cut."""
         if node.op.name != "add_at":
             return any(self._has_seams(v, node) for v in node.operands)
-        # It would be done in place, but what it adds to is computed only for it.
+        # It would be done in place, but what it adds to is a number everywhere, or computed only for it.
         base = node.operands[0]
-        return len(self._users[base]) == 1 and base in computed
+        return is_filled(base) or (len(self._users[base]) == 1 and base in computed)
 
     def _boxes(self, group: Sequence[Node]) -> list[Box]:
         """The boxes into which operations are cut."""
@@ -254,9 +255,9 @@ def _is_box(node: Node) -> bool:
     """Whether something of the shape of a box is added to an array there."""
     base, value = node.operands[:2]
     found = place(node)
-    if found is None or any(found[1]) or value.dtype != base.dtype or base.dtype.kind not in "iufc":
+    if found is None or value.dtype != base.dtype or base.dtype.kind not in "iufc" or value.shape == base.shape:
         return False
-    return value.shape == extent(found[0]) != base.shape
+    return value.shape == tuple(n for n, alone in zip(extent(found[0]), found[1], strict=True) if not alone)
 
 
 def _target(node: Node) -> Box:
@@ -371,11 +372,20 @@ class _Cutting(Rewriting):
         common = overlap(there, box)
         if common is None:
             return base
-        value = self._found(node.operands[1], shifted(common, [-low for low, _ in there]), node.line)
+        value = self._added_there(node, shifted(common, [-low for low, _ in there]))
         if common == box:
             return self.emit("add", base, value, line=node.line, type=base.type)
         index = tuple(slice(low, high, 1) for low, high in shifted(common, [-low for low, _ in box]))
         return self.emit("add_at", base, value, line=node.line, type=base.type, index=index)
+
+    def _added_there(self, node: Node, box: Box) -> Value:
+        """A part of what is added, with the axes that the index leaves out."""
+        _, alone = place(node) or ((), ())
+        value = self._found(node.operands[1], tuple(s for s, one in zip(box, alone, strict=True) if not one), node.line)
+        if not any(alone):
+            return value
+        index = tuple(None if one else slice(None) for one in alone)
+        return self.emit("getitem", value, line=node.line, type=value.type._replace(shape=extent(box)), index=index)
 
     def _part(self, value: Value, box: Box, number: int, node: Node) -> Value:
         """What an operand has for a box of the result."""
