@@ -66,6 +66,15 @@ def test_what_is_selected_is_a_copy() -> None:
     compare(f, np.arange(4.0))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+@pytest.mark.parametrize("function", [np.argmax, np.argmin])
+def test_positions_of_flags(function: Callable[..., Any], axis: int | None, share: float) -> None:
+    flags = np.random.default_rng(1).random((3, 4, 5)) < share
+    compare(lambda x: function(x, axis=axis), flags)
+    compare(lambda x: function(x, axis=axis, keepdims=True), flags)
+
+
 def test_a_cross_product_is_one_nest() -> None:
     x, y = np.random.default_rng(0).normal(size=(2, 50, 3))
     assert compare(np.cross, x, y).count("below 50") == 1

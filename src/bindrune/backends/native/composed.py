@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -118,21 +118,31 @@ def _position(low: Lowering, node: Node, operands: list[Location]) -> Any:
     lengths = [x.shape[i].known for i in axes]
     if None in lengths or not prod(n or 0 for n in lengths):
         return NotImplemented
-    combine = "maximum" if node.op.name == "argmax" else "minimum"
-    extreme = accumulated(low, combine, x, axes, x.load, _first_of(low, x, axes, combine), x.dtype)
-    spread = broadcast(kept(extreme, x.shape, axes), x.shape)
-    most = prod(n or 0 for n in lengths)
+    most = affine(prod(n or 0 for n in lengths))
+    attains = _attained_by(low, x, axes, "maximum" if node.op.name == "argmax" else "minimum")
 
     def place(index: Sequence[Affine]) -> Expression:
         position = affine(0)
         for i in axes:
             position = position * (x.shape[i].known or 0) + index[i]
-        return Apply("where", (_attains(x.load(index), spread.load(index)), position, affine(most)), INTEGER)
+        return Apply("where", (attains(index), position, most), INTEGER)
 
-    found = accumulated(low, "minimum", x, axes, place, affine(most), INTEGER)
+    found = accumulated(low, "minimum", x, axes, place, most, INTEGER)
+    if x.dtype.kind == "b":
+        # Without such a flag all are alike, and the first is the extreme.
+        found = low.map(lambda p: Apply("where", (_test("less", p, most), p, affine(0)), INTEGER), [found], INTEGER)
     if not node.results[0].shape:
         return low.let(found.load((affine(0),) * len(found.shape)))
     return kept(found, x.shape, axes) if node.params["keepdims"] else found
+
+
+def _attained_by(low: Lowering, x: View, axes: Sequence[int], combine: str) -> Callable[[Sequence[Affine]], Expression]:
+    """Which elements are extremes."""
+    if x.dtype.kind == "b":
+        return x.load if combine == "maximum" else lambda index: _test("logical_not", x.load(index))
+    extreme = accumulated(low, combine, x, axes, x.load, _first_of(low, x, axes, combine), x.dtype)
+    spread = broadcast(kept(extreme, x.shape, axes), x.shape)
+    return lambda index: _attains(x.load(index), spread.load(index))
 
 
 def _first_of(low: Lowering, x: View, axes: Sequence[int], combine: str) -> Expression:
