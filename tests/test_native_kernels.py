@@ -59,6 +59,49 @@ def test_small_matrices_times_many_rows(subscripts: str) -> None:
     assert "gemm" in compiled.loops
 
 
+@pytest.mark.parametrize(
+    ("subscripts", "calls"),
+    [
+        ("ij,kj,kl->il", 2),
+        ("ij,kj,kl", 2),
+        ("nij,ab,bj->nai", 2),
+        ("abc,ai,bj,ck->ijk", 3),
+        ("i,ij,jk,kl,l->", 0),
+        ("ii,ij,jk->k", 0),
+        ("i,i,i->i", 0),
+        ("ij,j,->i", 0),
+        ("...i,ij,jk->...k", 0),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128, np.int64])
+def test_products_of_several_arrays_go_two_by_two(subscripts: str, calls: int, dtype: Any) -> None:
+    """As many nests as operands less one, wherever one nest over all labels takes far longer."""
+    texts = subscripts.split("->")[0].split(",")
+    operands = [(3 * numbers(*((2, 1, 28) if "." in text else (28,) * len(text)))).astype(dtype) for text in texts]
+    compiled = compare(lambda *xs: np.einsum(subscripts, *xs), *operands, rtol=1e-11)
+    if dtype is np.float64:
+        assert compiled.loops.count("gemm(") == calls
+
+    def total(*xs: Any) -> Any:
+        return np.sum(np.sin(np.einsum(subscripts, *xs)))
+
+    if dtype is np.float64:
+        small = [x / 28 for x in operands]
+        every = tuple(range(len(small)))
+        for mine, eager in zip(
+            br.jit(br.grad(total, every))(*small), br.grad(total, argnums=every)(*small), strict=True
+        ):
+            np.testing.assert_allclose(mine, eager, rtol=1e-9, atol=1e-9)
+
+
+def test_products_of_several_arrays_of_lengths_that_are_not_known() -> None:
+    f = br.jit(lambda a, b, c: np.einsum("ij,kj,kl->il", a, b, c), dynamic=True)
+    for n in (2, 5, 40):
+        a, b, c = numbers(n, 6), numbers(3 * n, 6), numbers(3 * n, 4)
+        np.testing.assert_allclose(f(a, b, c), a @ b.T @ c, rtol=1e-11)
+    assert f.stats().stagings == 1
+
+
 @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (0, 2), (0, 1, 2)], ids=str)
 @pytest.mark.parametrize("subscripts", ["nkj,mkj->knm", "nkj,mkj->nmk", "nkj,mkj->mk", "nkj,mkj->jmkn", "nkj,mkj->"])
 def test_products_of_what_is_only_repeated(subscripts: str, axes: tuple[int, ...]) -> None:
@@ -149,6 +192,17 @@ def test_cotangents_of_a_matrix_that_every_step_multiplies(steps: int) -> None:
     assert second.loops.count("gemm") == 2
     batch = np.stack([weights, 0.5 * weights])
     compare(br.vmap(br.grad(recurrent), in_axes=(0, None)), batch, inputs, rtol=1e-10)
+
+
+def test_cotangents_of_a_matrix_that_every_step_multiplies_from_both_sides() -> None:
+    def balanced(a: Any, x: Any) -> Any:
+        for _ in range(70):
+            y = 1.0 / (a @ x)
+            x = 1.0 / (a.T @ y)
+        return np.sum(x * x)
+
+    gradient = compare(br.grad(balanced, argnums=(0, 1)), abs(numbers(50, 42)) + 0.1, abs(numbers(42)), rtol=1e-9)
+    assert gradient.loops.count("gemm") == 2
 
 
 def test_transposed_matrices_times_vectors_are_read_along_memory() -> None:

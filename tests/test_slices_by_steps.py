@@ -326,6 +326,9 @@ def test_views_are_written_through(backend: str) -> None:
         z = y[1:]
         z *= 2
         z[0] += y[0]
+        for i in range(3):
+            y = x[i::k]
+            y[-1] += i
         return x, y.sum()
 
     g = br.jit(f, backend=backend)

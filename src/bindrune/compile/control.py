@@ -352,11 +352,10 @@ def stand_ins(running: Any, values: Sequence[Any], batched: Sequence[bool], whol
     So nothing goes wrong in them that does not go wrong in the other.  Arrays that are only read by index stay.
     """
     replaced = [b and w for b, w in zip(batched, whole, strict=True)]
-    size = np.shape(running)[0]
-    if not size or not any(replaced):
+    if not np.shape(running)[0] or not any(replaced):
         return list(values)
-    source = np.where(running, np.arange(size), np.argmax(running))
-    return [np.take(v, source, 0) if r else v for v, r in zip(values, replaced, strict=True)]
+    first = np.argmax(running)
+    return [np.where(beside(running, v), v, v[first]) if r else v for v, r in zip(values, replaced, strict=True)]
 
 
 def whole_inputs(graph: Graph) -> list[bool]:

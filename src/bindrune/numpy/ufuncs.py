@@ -307,8 +307,13 @@ def _lifted_method(ufunc: np.ufunc, op: Any, name: str, method: Callable[..., An
     return call
 
 
+def _divmod(a: Any, b: Any) -> tuple[Any, Any]:
+    return registry["floor_divide"](a, b), registry["remainder"](a, b)
+
+
 def install() -> None:
     """Fill the table of ufuncs: each performs the operation of its own name."""
+    UFUNCS[np.divmod] = _divmod
     for ufunc in vars(np).values():
         if isinstance(ufunc, np.ufunc) and ufunc.__name__ in registry:
             UFUNCS.setdefault(ufunc, registry[ufunc.__name__])

@@ -79,18 +79,28 @@ def contract(subscripts: str, *operands: Any) -> Any:
     if len(operands) == 2:
         return _pair(inputs[0], inputs[1], output, *operands)
     rest = list(operands)
-    for places, step in _path(subscripts, tuple(map(np.shape, operands))):
+    for places, step in route(subscripts, tuple(map(np.shape, operands))).steps:
         rest.append(contract(step, *(rest.pop(place) for place in places)))
     return rest[0]
 
 
+class Route(NamedTuple):
+    """The cheapest way found to contract several operands."""
+
+    steps: list[tuple[tuple[int, ...], str]]
+    """Which operands to take next, in the order in which they are taken off the list, and their subscripts; what they
+    make comes last on the list."""
+    speedup: float
+    """How many times as many operations all labels at once would take."""
+
+
 @lru_cache(maxsize=1024)
-def _path(subscripts: str, shapes: tuple[tuple[int, ...], ...]) -> list[tuple[tuple[int, ...], str]]:
-    """The steps of a contraction: which operands to take, and their subscripts."""
+def route(subscripts: str, shapes: tuple[tuple[int, ...], ...]) -> Route:
+    """The steps of a contraction with explicit subscripts."""
     import opt_einsum
 
     _, information = opt_einsum.contract_path(subscripts, *shapes, shapes=True)
-    return [(step[0], step[2]) for step in information.contraction_list]
+    return Route([(step[0], step[2]) for step in information.contraction_list], float(information.speedup))
 
 
 def _reduced(x: Any, labels: str, output: str) -> Any:

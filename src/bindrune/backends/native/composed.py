@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -118,21 +118,31 @@ def _position(low: Lowering, node: Node, operands: list[Location]) -> Any:
     lengths = [x.shape[i].known for i in axes]
     if None in lengths or not prod(n or 0 for n in lengths):
         return NotImplemented
-    combine = "maximum" if node.op.name == "argmax" else "minimum"
-    extreme = accumulated(low, combine, x, axes, x.load, _first_of(low, x, axes, combine), x.dtype)
-    spread = broadcast(kept(extreme, x.shape, axes), x.shape)
-    most = prod(n or 0 for n in lengths)
+    most = affine(prod(n or 0 for n in lengths))
+    attains = _attained_by(low, x, axes, "maximum" if node.op.name == "argmax" else "minimum")
 
     def place(index: Sequence[Affine]) -> Expression:
         position = affine(0)
         for i in axes:
             position = position * (x.shape[i].known or 0) + index[i]
-        return Apply("where", (_attains(x.load(index), spread.load(index)), position, affine(most)), INTEGER)
+        return Apply("where", (attains(index), position, most), INTEGER)
 
-    found = accumulated(low, "minimum", x, axes, place, affine(most), INTEGER)
+    found = accumulated(low, "minimum", x, axes, place, most, INTEGER)
+    if x.dtype.kind == "b":
+        # Without such a flag all are alike, and the first is the extreme.
+        found = low.map(lambda p: Apply("where", (_test("less", p, most), p, affine(0)), INTEGER), [found], INTEGER)
     if not node.results[0].shape:
         return low.let(found.load((affine(0),) * len(found.shape)))
     return kept(found, x.shape, axes) if node.params["keepdims"] else found
+
+
+def _attained_by(low: Lowering, x: View, axes: Sequence[int], combine: str) -> Callable[[Sequence[Affine]], Expression]:
+    """Which elements are extremes."""
+    if x.dtype.kind == "b":
+        return x.load if combine == "maximum" else lambda index: _test("logical_not", x.load(index))
+    extreme = accumulated(low, combine, x, axes, x.load, _first_of(low, x, axes, combine), x.dtype)
+    spread = broadcast(kept(extreme, x.shape, axes), x.shape)
+    return lambda index: _attains(x.load(index), spread.load(index))
 
 
 def _first_of(low: Lowering, x: View, axes: Sequence[int], combine: str) -> Expression:
@@ -282,13 +292,38 @@ def _norm(low: Lowering, node: Node, operands: list[Location]) -> Any:
 
 @rule("round")
 def _round(low: Lowering, node: Node, operands: list[Location]) -> Any:
-    """The nearest integer."""
+    """The nearest integer, or multiple of a power of ten, which is brought to be one as NumPy does."""
     (x,) = operands
-    if node.params["decimals"] != 0 or not _floats(x):
+    decimals = node.params["decimals"]
+    if not _floats(x):
         return NotImplemented
-    if not node.results[0].shape:
-        return low.let(Apply("rint", (low.number(x),), x.dtype))
-    return low.map(lambda v: Apply("rint", (v,), x.dtype), [x], x.dtype)
+    ten = _number(prod((10.0,) * abs(decimals)), x.dtype)
+    before, after = ("multiply", "divide") if decimals > 0 else ("divide", "multiply")
+
+    def rounded(v: Expression) -> Expression:
+        if not decimals:
+            return Apply("rint", (v,), x.dtype)
+        scaled = Apply("rint", (Apply(before, (v, ten), x.dtype),), x.dtype)
+        return Apply(after, (scaled, ten), x.dtype)
+
+    return low.let(rounded(low.number(x))) if not node.results[0].shape else low.map(rounded, [x], x.dtype)
+
+
+@rule("sinc")
+def _sinc(low: Lowering, node: Node, operands: list[Location]) -> Any:
+    """The sine of pi x by pi x, with a small number for zero, as NumPy has it."""
+    (x,) = operands
+    dtype = node.results[0].dtype
+    if not _floats(x) or x.dtype != dtype:
+        return NotImplemented
+
+    def quotient(v: Expression) -> Expression:
+        angle = Apply("multiply", (_number(np.pi, dtype), v), dtype)
+        small = _number(np.finfo(dtype).eps, dtype)
+        angle = Apply("where", (_test("equal", angle, _number(0, dtype)), small, angle), dtype)
+        return Apply("divide", (Apply("sin", (angle,), dtype), angle), dtype)
+
+    return low.let(quotient(low.number(x))) if not node.results[0].shape else low.map(quotient, [x], dtype)
 
 
 def _result(low: Lowering, node: Node, found: View, x: View, axes: Sequence[int]) -> Location:

@@ -30,9 +30,6 @@ _CALL = 500
 _CACHED = 1 << 18
 """The elements of a packed matrix that stay in the cache."""
 
-_UNKNOWN = 64
-"""What a length is taken to be that is not known."""
-
 Lengths = Mapping[str, Affine]
 
 
@@ -80,8 +77,7 @@ def _without_ones(view: View, labels: str) -> _Operand:
 
 def _size(labels: str, lengths: Lengths) -> int:
     """About how many elements there are for some labels."""
-    known = (lengths[label].known for label in labels)
-    return prod(_UNKNOWN if n is None else n for n in known)
+    return prod(lengths[label].guess for label in labels)
 
 
 # ----------------------------------------------------------------------------------------------------------- planning

@@ -76,7 +76,7 @@ def _added(start: Value, total: Value, definition: Mapping[Value, Node], uses: C
             complete = True
         elif node is None or uses[value] != 1 or value.type != start.type:
             return []
-        elif (factors := _factors(node)) is not None:
+        elif (factors := _factors(node, definition, uses)) is not None:
             found.append(factors)
         elif node.op.name == "add":
             terms += node.operands
@@ -85,8 +85,13 @@ def _added(start: Value, total: Value, definition: Mapping[Value, Node], uses: C
     return found if complete else []
 
 
-def _factors(node: Node) -> _Product | None:
-    """The factors of an outer product."""
+def _factors(node: Node, definition: Mapping[Value, Node], uses: Counter[Value]) -> _Product | None:
+    """The factors of an outer product, or of one that is transposed."""
+    if node.op.name == "transpose" and node.params["axes"] == (1, 0):
+        (product,) = node.operands
+        made = definition.get(product)
+        found = None if made is None or uses[product] != 1 else _factors(made, definition, uses)
+        return None if found is None else found[::-1]
     if node.op.name != "multiply":
         return None
     (result,) = node.results

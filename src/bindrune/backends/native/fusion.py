@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
+from .advice import is_short
 from .instructions import LIBRARY
 from .loops import (
     Affine,
@@ -348,11 +349,13 @@ def _is_elaborate(s: For) -> bool:
 
 
 def _inner_steps(block: Iterable[Statement]) -> int | None:
-    """How many steps inner loops make; None where there are none."""
+    """How many steps inner loops make; None where there are none but such as are written out."""
     found: int | None = None
     for s in block:
         if isinstance(s, For):
             deeper = _inner_steps(s.body)
+            if deeper is None and is_short(s, ()):
+                continue
             steps = (_ROW if s.extent.known is None else s.extent.known) * (1 if deeper is None else deeper)
             found = steps if found is None else max(found, steps)
     return found

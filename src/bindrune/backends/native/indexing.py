@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...graph.dims import Dim, Strided
-from ...graph.graph import Node, Value
+from ...graph.graph import Literal, Node, Value
 from ...ops.indexing import ARRAY, spell_out
 from .formats import convertible
 from .loops import (
@@ -313,6 +313,9 @@ def _gathered(
 def _of_arrays(low: Lowering, node: Node, operands: list[Location]) -> Any:
     x, *arrays = operands
     assert isinstance(x, View)
+    by_runs = _by_runs(low, node, x)
+    if by_runs is not None:
+        return by_runs
     chosen = _gathered(low, node, x, node.params["index"], arrays, node.operands[1:])
     if chosen is None:
         return NotImplemented
@@ -325,6 +328,59 @@ def _gather(low: Lowering, x: View, chosen: _Gathered | _Selected) -> View:
     with low.nest(chosen.shape) as index:
         low.do(Store(made.buffer, made.at(index), Load(x.buffer, chosen.at(index))))
     return made
+
+
+_MOST_RUNS = 4
+"""The slices by which a selection is made at most."""
+
+
+def _by_runs(low: Lowering, node: Node, x: View) -> View | None:
+    """A selection along one axis whose places are known, by a few slices; None where it is none."""
+    entries = list(spell_out(node.params["index"], len(x.shape)))
+    index, *others = node.operands[1:]
+    if others or not isinstance(index, Literal) or any(isinstance(e, (int, Dim, Strided)) for e in entries):
+        return None
+    at = entries.index(ARRAY)
+    length = x.shape[sum(e is not None for e in entries[:at])].known
+    places = np.asarray(index.content)
+    if length is None or places.ndim != 1 or not places.size or places.dtype.kind not in "iu":
+        return None
+    if places.min() < -length or places.max() >= length:
+        return None
+    slices = _slices(np.where(places < 0, places + length, places).tolist())
+    if slices is None:
+        return None
+    try:
+        parts = [_select(low, node, x, (*entries[:at], s, *entries[at + 1 :]), [], None).view for s in slices]
+    except _UnknownIndexError:
+        return None
+    if len(parts) == 1:
+        return parts[0]
+    shape = (*parts[0].shape[:at], affine(places.size), *parts[0].shape[at + 1 :])
+    made, done = low.array(x.dtype, shape), ZERO
+    for part in parts:
+        with low.nest(part.shape) as inner:
+            place = (*inner[:at], inner[at] + done, *inner[at + 1 :])
+            low.do(Store(made.buffer, made.at(place), part.load(inner)))
+        done = done + part.shape[at]
+    return made
+
+
+def _slices(places: Sequence[int]) -> list[slice] | None:
+    """The slices that select some places one after the other; None if there are many."""
+    found: list[slice] = []
+    at = 0
+    while at < len(places):
+        if len(found) == _MOST_RUNS:
+            return None
+        first, count = places[at], 1
+        step = places[at + 1] - first if at + 1 < len(places) else 0
+        while step and at + count < len(places) and places[at + count] == first + count * step:
+            count += 1
+        stop = first + count * step if count > 1 else first + 1
+        found.append(slice(first, None if stop < 0 else stop, step if count > 1 else 1))
+        at += count
+    return found
 
 
 # --------------------------------------------------------------------------------------------------------- writes

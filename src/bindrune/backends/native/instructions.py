@@ -23,10 +23,13 @@ __all__ = [
     "call_library",
     "cast",
     "complex_entries",
+    "define",
     "enter_function",
     "instruct",
+    "intrinsic",
     "pair",
     "parts",
+    "select",
 ]
 
 _SUFFIX = {4: "f32", 8: "f64"}
@@ -154,7 +157,9 @@ def instruct(w: Writer, name: str, arguments: Sequence[str], source: np.dtype[An
     return entry(w, arguments, source, target)
 
 
-def _define(names: str, kinds: str) -> Callable[[Entry], Entry]:
+def define(names: str, kinds: str) -> Callable[[Entry], Entry]:
+    """Declare a function to write some operations on elements of some kinds."""
+
     def defined(entry: Entry) -> Entry:
         for name in names.split():
             _entries[name] = (kinds, entry)
@@ -195,19 +200,21 @@ for _name, _names in {
     _entries[_name] = (_kinds(*_names), _simple(*_names))
 
 
-def _select(w: Writer, condition: str, dtype: np.dtype[Any], a: str, b: str) -> str:
+def select(w: Writer, condition: str, dtype: np.dtype[Any], a: str, b: str) -> str:
+    """One of two numbers."""
     t = register_type(dtype)
     return w.value(f"select i1 {condition}, {t} {a}, {t} {b}")
 
 
-def _intrinsic(w: Writer, name: str, dtype: np.dtype[Any], x: Sequence[str]) -> str:
+def intrinsic(w: Writer, name: str, dtype: np.dtype[Any], x: Sequence[str]) -> str:
+    """What an intrinsic function of LLVM's makes of numbers of one type."""
     t = register_type(dtype)
     suffix = _SUFFIX[dtype.itemsize] if dtype.kind == "f" else t
     return w.call(f"llvm.{name}.{suffix}", t, [(t, v) for v in x])
 
 
 def _float_intrinsic(name: str) -> Entry:
-    return lambda w, x, source, target: _intrinsic(w, name, source, x)
+    return lambda w, x, source, target: intrinsic(w, name, source, x)
 
 
 for _name, _of in {
@@ -220,7 +227,7 @@ for _name, _of in {
 def _extreme(of_floats: str, of_signed: str, of_unsigned: str) -> Entry:
     def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
         names = {"f": of_floats, "i": of_signed, "u": of_unsigned, "b": of_unsigned}
-        return _intrinsic(w, names[source.kind], source, x)
+        return intrinsic(w, names[source.kind], source, x)
 
     return entry
 
@@ -235,7 +242,7 @@ def _python_extreme(comparison: str) -> Entry:
     def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
         t = register_type(source)
         kind = {"f": "fcmp o", "i": "icmp s", "b": "icmp u"}[source.kind]
-        return _select(w, w.value(f"{kind}{comparison} {t} {x[1]}, {x[0]}"), source, x[1], x[0])
+        return select(w, w.value(f"{kind}{comparison} {t} {x[1]}, {x[0]}"), source, x[1], x[0])
 
     return entry
 
@@ -244,43 +251,43 @@ _entries["python.maximum"] = ("fib", _python_extreme("gt"))
 _entries["python.minimum"] = ("fib", _python_extreme("lt"))
 
 
-@_define("negative", "fiu")
+@define("negative", "fiu")
 def _negative(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     t = register_type(source)
     return w.value(f"fneg {t} {x[0]}" if source.kind == "f" else f"sub {t} 0, {x[0]}")
 
 
-@_define("positive stop_gradient", "fiub")
+@define("positive stop_gradient", "fiub")
 def _positive(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     return x[0]
 
 
-@_define("from_parts", "f")
+@define("from_parts", "f")
 def _from_parts(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     return pair(w, x[0], x[1], target)
 
 
-@_define("square", "fiu")
+@define("square", "fiu")
 def _square(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     return w.value(f"{'fmul' if source.kind == 'f' else 'mul'} {register_type(source)} {x[0]}, {x[0]}")
 
 
-@_define("reciprocal", "f")
+@define("reciprocal", "f")
 def _reciprocal(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     return w.value(f"fdiv {register_type(source)} {constant(1, source)}, {x[0]}")
 
 
-@_define("absolute", "fiub")
+@define("absolute", "fiub")
 def _absolute(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     if source.kind == "f":
-        return _intrinsic(w, "fabs", source, x)
+        return intrinsic(w, "fabs", source, x)
     if source.kind != "i":
         return x[0]
     t = register_type(source)
     return w.call(f"llvm.abs.{t}", t, [(t, x[0]), ("i1", "false")])
 
 
-@_define("invert", "iub")
+@define("invert", "iub")
 def _invert(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     return w.value(f"xor {register_type(source)} {x[0]}, -1")
 
@@ -290,12 +297,12 @@ def _shift(left: bool) -> Entry:
         t, bits = register_type(source), 8 * source.itemsize
         a, b = x
         small = w.value(f"icmp ult {t} {b}, {bits}")
-        by = _select(w, small, source, b, str(bits - 1))
+        by = select(w, small, source, b, str(bits - 1))
         if left:
-            return _select(w, small, source, w.value(f"shl {t} {a}, {by}"), "0")
+            return select(w, small, source, w.value(f"shl {t} {a}, {by}"), "0")
         if source.kind == "i":
             return w.value(f"ashr {t} {a}, {by}")
-        return _select(w, small, source, w.value(f"lshr {t} {a}, {by}"), "0")
+        return select(w, small, source, w.value(f"lshr {t} {a}, {by}"), "0")
 
     return entry
 
@@ -304,10 +311,10 @@ _entries["left_shift"] = ("iu", _shift(True))
 _entries["right_shift"] = ("iu", _shift(False))
 
 
-@_define("bitwise_count", "iu")
+@define("bitwise_count", "iu")
 def _bitwise_count(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     size = _absolute(w, x, source, source)
-    return cast(w, _intrinsic(w, "ctpop", source, [size]), np.dtype(f"u{source.itemsize}"), target)
+    return cast(w, intrinsic(w, "ctpop", source, [size]), np.dtype(f"u{source.itemsize}"), target)
 
 
 # ------------------------------------------------------------------------------------------------- logic and tests
@@ -328,7 +335,7 @@ for _name, _of in {"logical_and": "and", "logical_or": "or", "logical_xor": "xor
     _entries[_name] = ("fiub", _logical(_of))
 
 
-@_define("logical_not", "fiub")
+@define("logical_not", "fiub")
 def _logical_not(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     return w.value(f"xor i1 {_true(w, x[0], source)}, true")
 
@@ -337,7 +344,7 @@ def _compared_to_infinity(name: str) -> Entry:
     def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
         if source.kind != "f":
             return "true" if name == "fcmp olt" else "false"
-        size = _intrinsic(w, "fabs", source, x)
+        size = intrinsic(w, "fabs", source, x)
         return w.value(f"{name} {register_type(source)} {size}, {constant(np.inf, source)}")
 
     return entry
@@ -347,113 +354,34 @@ _entries["isfinite"] = ("fiub", _compared_to_infinity("fcmp olt"))
 _entries["isinf"] = ("fiub", _compared_to_infinity("fcmp oeq"))
 
 
-@_define("isnan", "fiub")
+@define("isnan", "fiub")
 def _isnan(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     return w.value(f"fcmp uno {register_type(source)} {x[0]}, {x[0]}") if source.kind == "f" else "false"
 
 
-@_define("signbit", "f")
+@define("signbit", "f")
 def _signbit(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     bits = f"i{8 * source.itemsize}"
     return w.value(f"icmp slt {bits} {w.value(f'bitcast {register_type(source)} {x[0]} to {bits}')}, 0")
 
 
-@_define("sign", "fiu")
+@define("sign", "fiu")
 def _sign(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     t, zero, one = register_type(source), constant(0, source), constant(1, source)
     less, greater = ("fcmp olt", "fcmp ogt") if source.kind == "f" else ("icmp slt", "icmp sgt")
     if source.kind == "u":
-        return _select(w, w.value(f"icmp ne {t} {x[0]}, 0"), source, one, zero)
-    below = _select(w, w.value(f"{less} {t} {x[0]}, {zero}"), source, constant(-1, source), zero)
-    found = _select(w, w.value(f"{greater} {t} {x[0]}, {zero}"), source, one, below)
-    return _select(w, _isnan(w, x, source, target), source, x[0], found) if source.kind == "f" else found
+        return select(w, w.value(f"icmp ne {t} {x[0]}, 0"), source, one, zero)
+    below = select(w, w.value(f"{less} {t} {x[0]}, {zero}"), source, constant(-1, source), zero)
+    found = select(w, w.value(f"{greater} {t} {x[0]}, {zero}"), source, one, below)
+    return select(w, _isnan(w, x, source, target), source, x[0], found) if source.kind == "f" else found
 
 
-@_define("heaviside", "f")
+@define("heaviside", "f")
 def _heaviside(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     t, zero = register_type(source), constant(0, source)
-    above = _select(w, w.value(f"fcmp ogt {t} {x[0]}, {zero}"), source, constant(1, source), zero)
-    found = _select(w, w.value(f"fcmp oeq {t} {x[0]}, {zero}"), source, x[1], above)
-    return _select(w, _isnan(w, x[:1], source, target), source, x[0], found)
-
-
-# --------------------------------------------------------------------------------------------------------- remainders
-
-
-def _quotient_is_safe(w: Writer, x: Sequence[str], source: np.dtype[Any]) -> tuple[str, str]:
-    """For integers whether the divisor is not zero, and one by which division never traps."""
-    t = register_type(source)
-    present = w.value(f"icmp ne {t} {x[1]}, 0")
-    divisor = _select(w, present, source, x[1], "1")
-    if source.kind == "i":
-        least = w.value(f"icmp eq {t} {x[0]}, {-(1 << (8 * source.itemsize - 1))}")
-        negative = w.value(f"icmp eq {t} {divisor}, -1")
-        divisor = _select(w, w.value(f"and i1 {least}, {negative}"), source, "1", divisor)
-    return present, divisor
-
-
-def _other_sign(w: Writer, rest: str, divisor: str, dtype: np.dtype[Any]) -> str:
-    """Whether a remainder is not zero and has not the sign of the divisor."""
-    t = register_type(dtype)
-    if dtype.kind == "f":
-        zero = constant(0, dtype)
-        signs = [w.value(f"fcmp olt {t} {v}, {zero}") for v in (rest, divisor)]
-        some = w.value(f"fcmp une {t} {rest}, {zero}")
-        return w.value(f"and i1 {some}, {w.value(f'xor i1 {signs[0]}, {signs[1]}')}")
-    some = w.value(f"icmp ne {t} {rest}, 0")
-    both = w.value(f"xor {t} {rest}, {divisor}")
-    return w.value(f"and i1 {some}, {w.value(f'icmp slt {t} {both}, 0')}")
-
-
-@_define("remainder", "fiu")
-def _remainder(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
-    t = register_type(source)
-    if source.kind == "f":
-        rest = w.value(f"frem {t} {', '.join(x)}")
-        moved = _select(w, _other_sign(w, rest, x[1], source), source, w.value(f"fadd {t} {rest}, {x[1]}"), rest)
-        zero = w.value(f"fcmp oeq {t} {rest}, {constant(0, source)}")
-        return _select(w, zero, source, _intrinsic(w, "copysign", source, [constant(0, source), x[1]]), moved)
-    present, divisor = _quotient_is_safe(w, x, source)
-    rest = w.value(f"{'srem' if source.kind == 'i' else 'urem'} {t} {x[0]}, {divisor}")
-    if source.kind == "i":
-        rest = _select(w, _other_sign(w, rest, divisor, source), source, w.value(f"add {t} {rest}, {divisor}"), rest)
-    return _select(w, present, source, rest, "0")
-
-
-@_define("floor_divide", "fiu")
-def _floor_divide(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
-    t = register_type(source)
-    if source.kind == "f":
-        quotient = w.value(f"fdiv {t} {', '.join(x)}")
-        rest = w.value(f"frem {t} {', '.join(x)}")
-        exact = w.value(f"fdiv {t} {w.value(f'fsub {t} {x[0]}, {rest}')}, {x[1]}")
-        lower = w.value(f"fsub {t} {exact}, {constant(1, source)}")
-        exact = _select(w, _other_sign(w, rest, x[1], source), source, lower, exact)
-        down = _intrinsic(w, "floor", source, [exact])
-        far = w.value(f"fcmp ogt {t} {w.value(f'fsub {t} {exact}, {down}')}, {constant(0.5, source)}")
-        down = _select(w, far, source, w.value(f"fadd {t} {down}, {constant(1, source)}"), down)
-        nothing = w.value(f"fcmp oeq {t} {exact}, {constant(0, source)}")
-        down = _select(w, nothing, source, _intrinsic(w, "copysign", source, [constant(0, source), quotient]), down)
-        by_zero = w.value(f"fcmp oeq {t} {x[1]}, {constant(0, source)}")
-        return _select(w, by_zero, source, quotient, down)
-    present, divisor = _quotient_is_safe(w, x, source)
-    if source.kind == "u":
-        return _select(w, present, source, w.value(f"udiv {t} {x[0]}, {divisor}"), "0")
-    quotient = w.value(f"sdiv {t} {x[0]}, {divisor}")
-    rest = w.value(f"sub {t} {x[0]}, {w.value(f'mul {t} {quotient}, {divisor}')}")
-    lower = w.value(f"sub {t} {quotient}, 1")
-    return _select(w, present, source, _select(w, _other_sign(w, rest, divisor, source), source, lower, quotient), "0")
-
-
-@_define("fmod", "fiu")
-def _fmod(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
-    t = register_type(source)
-    if source.kind == "f":
-        return w.value(f"frem {t} {', '.join(x)}")
-    present, divisor = _quotient_is_safe(w, x, source)
-    return _select(
-        w, present, source, w.value(f"{'srem' if source.kind == 'i' else 'urem'} {t} {x[0]}, {divisor}"), "0"
-    )
+    above = select(w, w.value(f"fcmp ogt {t} {x[0]}, {zero}"), source, constant(1, source), zero)
+    found = select(w, w.value(f"fcmp oeq {t} {x[0]}, {zero}"), source, x[1], above)
+    return select(w, _isnan(w, x[:1], source, target), source, x[0], found)
 
 
 # ------------------------------------------------------------------------------------------------------- the library
@@ -524,15 +452,15 @@ def _log_of_sum(power: str, log_of_two: float, scale: float) -> Entry:
     def entry(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
         t = register_type(source)
         apart = w.value(f"fsub {t} {', '.join(x)}")
-        far = w.value(f"fneg {t} {_intrinsic(w, 'fabs', source, [apart])}")
+        far = w.value(f"fneg {t} {intrinsic(w, 'fabs', source, [apart])}")
         rest = call_library(w, "log1p", [call_library(w, power, [far], source)], source)
         if scale != 1:
             rest = w.value(f"fmul {t} {rest}, {constant(scale, source)}")
         above = w.value(f"fcmp ogt {t} {apart}, {constant(0, source)}")
-        found = w.value(f"fadd {t} {_select(w, above, source, x[0], x[1])}, {rest}")
-        found = _select(w, _isnan(w, [apart], source, target), source, apart, found)
+        found = w.value(f"fadd {t} {select(w, above, source, x[0], x[1])}, {rest}")
+        found = select(w, _isnan(w, [apart], source, target), source, apart, found)
         same = w.value(f"fcmp oeq {t} {', '.join(x)}")
-        return _select(w, same, source, w.value(f"fadd {t} {x[0]}, {constant(log_of_two, source)}"), found)
+        return select(w, same, source, w.value(f"fadd {t} {x[0]}, {constant(log_of_two, source)}"), found)
 
     return entry
 
@@ -541,17 +469,17 @@ _entries["logaddexp"] = ("f", _log_of_sum("exp", np.log(2), 1))
 _entries["logaddexp2"] = ("f", _log_of_sum("exp2", 1, 1 / np.log(2)))
 
 
-@_define("expit", "f")
+@define("expit", "f")
 def _expit(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     t, one = register_type(source), constant(1, source)
     power = call_library(w, "exp", [w.value(f"fneg {t} {x[0]}")], source)
     return w.value(f"fdiv {t} {one}, {w.value(f'fadd {t} {one}, {power}')}")
 
 
-@_define("log_expit", "f")
+@define("log_expit", "f")
 def _log_expit(w: Writer, x: Sequence[str], source: np.dtype[Any], target: np.dtype[Any]) -> str:
     t = register_type(source)
-    power = call_library(w, "exp", [w.value(f"fneg {t} {_intrinsic(w, 'fabs', source, x)}")], source)
+    power = call_library(w, "exp", [w.value(f"fneg {t} {intrinsic(w, 'fabs', source, x)}")], source)
     rest = call_library(w, "log1p", [power], source)
-    below = _select(w, w.value(f"fcmp olt {t} {x[0]}, {constant(0, source)}"), source, x[0], constant(0, source))
+    below = select(w, w.value(f"fcmp olt {t} {x[0]}, {constant(0, source)}"), source, x[0], constant(0, source))
     return w.value(f"fsub {t} {below}, {rest}")

@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Sequence
 
-from . import complexes, mathematics  # noqa: F401  (they enter what they write)
+from . import complexes, mathematics, remainders  # noqa: F401  (they enter what they write)
 from .context import CONTEXT_TAPE
 from .cutting import Cutting
 from .functions import Function

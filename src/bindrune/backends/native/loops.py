@@ -53,6 +53,9 @@ __all__ = [
 INTEGER = np.dtype(np.int64)
 """The type of indices, lengths and Python's integers."""
 
+_UNKNOWN = 64
+"""What a length is taken to be that is not known."""
+
 
 class _Numbers(threading.local):
     """Tells the variables and storages of one program apart; what is alike has the same numbers in every process."""
@@ -154,6 +157,11 @@ class Affine(Expression):
     def known(self) -> int | None:
         """The number it is, if it is one."""
         return None if self.terms else self.offset
+
+    @property
+    def guess(self) -> int:
+        """The number it is taken to be where something is weighed."""
+        return _UNKNOWN if self.terms else self.offset
 
     def __repr__(self) -> str:
         parts = [f"{'' if f == 1 else '-' if f == -1 else f'{f}*'}{v}" for v, f in self.terms]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.graph import Node
-from ...ops.products import explicit
+from ...ops.products import explicit, route
 from .contractions import contracted
 from .formats import numeric
 from .loops import Accumulate, Affine, Apply, Buffer, Const, Load, Storage, Store
@@ -20,6 +20,9 @@ from .lower import Location, Lowering, convert, rule
 from .views import ZERO, Place, View, along
 
 __all__: list[str] = []
+
+_MUCH = 2.0
+"""How many times as many operations one nest over all labels must take as several nests over some."""
 
 
 def _subscripts(name: str, n: int, m: int) -> str:
@@ -88,6 +91,28 @@ def _product(low: Lowering, node: Node, operands: list[Location]) -> Any:
     return made.seen([along(wanted.index(label)) for label in output], tuple(lengths[label] for label in wanted))
 
 
+def _in_pairs(
+    low: Lowering,
+    views: Sequence[View],
+    labels: Sequence[str],
+    output: str,
+    lengths: Mapping[str, Affine],
+    dtype: np.dtype[Any],
+) -> tuple[Sequence[View], Sequence[str]]:
+    """What is left of several operands when all but the last contraction are done, if that saves much."""
+    shapes = tuple(tuple(lengths[label].guess for label in names) for names in labels)
+    steps, speedup = route(f"{','.join(labels)}->{output}", shapes)
+    if speedup < _MUCH:
+        return views, labels
+    rest = list(zip(views, labels, strict=True))
+    for places, step in steps[:-1]:
+        taken = [rest.pop(place) for place in places]
+        made = step.partition("->")[2]
+        found = _contraction(low, [view for view, _ in taken], [names for _, names in taken], made, lengths, dtype)
+        rest.append((found, made))
+    return [view for view, _ in rest], [names for _, names in rest]
+
+
 def _contraction(
     low: Lowering,
     views: Sequence[View],
@@ -97,6 +122,8 @@ def _contraction(
     dtype: np.dtype[Any],
 ) -> View:
     """The sum of the products of operands' elements over all labels that the output does not have."""
+    if len(views) > 2:
+        views, labels = _in_pairs(low, views, labels, output, lengths, dtype)
     summed = [label for label in lengths if label not in output and any(label in names for names in labels)]
     if dtype.kind == "c":
         views = [v if v.dtype == dtype else low.map(lambda x: convert(x, dtype), [v], dtype) for v in views]

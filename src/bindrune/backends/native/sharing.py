@@ -46,9 +46,6 @@ _WORTH = 100_000
 _PRIVATE = 1 << 16
 """The bytes of private arrays that a part may have on its stack."""
 
-_UNKNOWN = 64
-"""How often a loop is taken to run whose steps are not known."""
-
 
 class Sharing:
     """Decides which loops are shared, and cuts them out."""

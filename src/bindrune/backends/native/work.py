@@ -9,9 +9,6 @@ from .loops import Accumulate, Apply, Expression, For, If, Let, LibraryCall, Sta
 
 __all__ = ["least_work", "work"]
 
-_UNKNOWN = 64
-"""How often a loop is taken to run whose steps are not known."""
-
 _DEAR = {"power": 40, "float_power": 40, "divide": 4, "sqrt": 4, "remainder": 20, "floor_divide": 20, "fmod": 20}
 _CALLED = 8
 """What a function of the library costs for an element, where it is vectorised."""
@@ -28,7 +25,7 @@ def work(block: Iterable[Statement]) -> int:
     total = 0
     for s in block:
         if isinstance(s, For):
-            total += work(s.body) * (_UNKNOWN if s.extent.known is None else s.extent.known)
+            total += work(s.body) * s.extent.guess
         elif isinstance(s, If):
             total += max(work(s.then), work(s.otherwise))
         else:
