@@ -18,7 +18,7 @@ from bindrune.compile.effects import check, guard
 from bindrune.compile.staging import trace
 from bindrune.core.operation import registry
 from bindrune.core.stack import EMPTY, ZEROS
-from bindrune.graph.dims import Dim
+from bindrune.graph.dims import Dim, strided
 from bindrune.graph.graph import NUMBER, PYTHON, Graph, Literal, Node, Type, Value
 from bindrune.graph.pictures import to_dot, to_page
 from bindrune.graph.text import parse, same, to_text
@@ -211,6 +211,16 @@ def test_lengths_come_back():
     graph = Graph([n, y, x], [node], [made])
     assert "index=(%0:2*%0-3*%1-1:%0-%1, (%0, -%0+5, 2*%0-3*%1-1, %0-%1, %0+1))" in to_text(graph)
     assert "%3: f64[%0+1,-%0+5] = " in to_text(graph)
+    comes_back(graph)
+
+
+def test_slices_by_steps_come_back():
+    n, x, y = Value(INTEGER), Value(VECTOR), Value(INTEGER)
+    count = Dim({y: 1}, 0)
+    made = Value(Type((count, 3), np.dtype(float)))
+    index = (strided(Dim({n: -1}, 2), count, Dim({n: 2, y: -1}, 0)), strided(4, 3, Dim({n: 1}, 0)), strided(4, 3, -2))
+    graph = Graph([n, y, x], [Node(registry["getitem"], [x], {"index": index}, [made])], [made])
+    assert "index=(strided(-%0+2, %1, 2*%0-%1), strided(4, 3, %0), 4::-2)" in to_text(graph)
     comes_back(graph)
 
 

@@ -13,6 +13,7 @@ if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("llvmlite is not installed", allow_module_level=True)
 
 from bindrune.backends.native.lower import Lowering
+from bindrune.compile.effects import GuardFailed
 
 
 def smooth(x, n):
@@ -38,6 +39,18 @@ def test_a_program_that_leaves_them_is_stopped(monkeypatch):
     assert lowered.run([np.ones(4), 2]) == [2.0]
     with pytest.raises(RuntimeError, match="leaves its buffers"):
         lowered.run([np.ones(4), 10_000])
+
+
+def test_lengths_that_differ_are_found_before_elements_are_read(monkeypatch):
+    monkeypatch.setenv("BINDRUNE_CHECK", "bounds")
+
+    def f(x, y, i, j):
+        return np.sin(x[:i]) + y[:j]
+
+    lowered = br.jit(f, backend="native").lower(np.ones(100), np.ones(5), 3, 3)
+    np.testing.assert_array_equal(lowered.run([np.ones(100), np.ones(5), 2, 2])[0], 1 + np.sin(np.ones(2)))
+    with pytest.raises(GuardFailed):
+        lowered.run([np.ones(100), np.ones(5), 100, 4])
 
 
 def test_each_layer_prints():

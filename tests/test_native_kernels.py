@@ -469,3 +469,14 @@ def test_running_results_that_are_read_across_rows(axis: int, order: tuple[int, 
     x = np.random.default_rng(axis).normal(size=(3, 3, 3))
     for found, expected in zip(br.jit(f, backend="native")(x), f(x), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_small_vectors_that_are_stored_out_of_order():
+    # LLVM 22 reads them as one larger vector before all of them are there, which ends the process if nobody looks.
+    def loss(x):
+        y = np.concatenate([x[3:], x[:3] * 2], 0) * 2
+        return np.sum(np.sin(y)) + np.sin(np.max(y))
+
+    x = np.random.default_rng(0).normal(size=(4, 1, 2))
+    gradient = br.grad(loss)
+    np.testing.assert_allclose(br.jit(gradient, backend="native")(x), gradient(x))

@@ -28,23 +28,26 @@ from ..graph.dims import (
     UNKNOWN,
     Dim,
     Length,
+    Strided,
     Unstageable,
     difference,
     dims_in,
     hooks,
     is_open,
     linear,
+    strided,
     values_in,
 )
 from ..graph.graph import ARRAY, NUMBER, PYTHON, STACK_TYPE, Graph, Literal, Node, Type, Value, rename, type_of
 from ..graph.inference import OF_VALUES, infer, sample
 from ..graph.interpreter import interpret
 from ..ops.indexing import selected_shape, spell_out
-from ..ops.scalars import of_python
+from ..ops.scalars import as_python, of_python
 from ..ops.shaping import broadcast_to
 from ..transforms.programs import Runnable, bare
-from .effects import assume, expect, finite, guard
+from .effects import assume, check, expect, finite, guard
 from .ruled import Rule, ruled
+from .strides import chosen
 
 __all__ = ["Staging", "trace", "type_of_cell"]
 
@@ -68,6 +71,7 @@ class Staging(Handler):
         "_held",
         "_literals",
         "_performed",
+        "_strides",
         "_sums",
         "inputs",
         "known",
@@ -93,6 +97,7 @@ class Staging(Handler):
         self._held: dict[int, tuple[Any, Value]] = {}
         self._literals: dict[int, tuple[Any, Literal]] = {}
         self._sums: dict[Value, Node] = {}
+        self._strides: dict[Any, Any] = {}
         self._assumed: set[Any] = set()
 
     # ------------------------------------------------------------------------------------------------- values
@@ -230,6 +235,8 @@ class Staging(Handler):
         """An integer of the program as a length: the linear expression that it is."""
         if not self.open_lengths:
             return int(self.concrete(self.take(cell)))
+        if cell.dtype != int:
+            cell = as_python(cell, int)
         return self._linear(self.take(cell))
 
     def _linear(self, value: Value) -> Length:
@@ -257,6 +264,22 @@ class Staging(Handler):
             term = Array(self, value)
             found = found + (term if factor == 1 else term * factor)
         return found
+
+    def stride(self, s: slice, length: Length) -> Strided | slice:
+        """What a slice by steps chooses of an axis, computed once."""
+        key = (s.start, s.stop, s.step, length)
+        if key not in self._strides:
+            start, stop, step, n = (self.number(self.local(part)) for part in key)
+            if isinstance(step, Array):
+                self.emit(check, [self.take(step != 0)], {"error": ValueError("slice step cannot be zero")}, ())
+            elif not step:
+                raise ValueError("slice step cannot be zero")
+            first, count = (self._as_length(x) for x in chosen(start, stop, step, n))
+            self._strides[key] = strided(first, count, self.local(s.step))
+        return self._strides[key]  # type: ignore[no-any-return]
+
+    def _as_length(self, x: Any) -> Length:
+        return self.length(x) if isinstance(x, Array) else int(x)
 
     def _assume(self, length: Length) -> None:
         """Check once when the program runs that a length is not negative."""
@@ -465,6 +488,11 @@ def _stage_of(content: Any) -> Staging:
     return found
 
 
+def _stride(s: slice, length: Length) -> Strided | slice:
+    return _stage_of((s, length)).stride(s, length)
+
+
+hooks.stride = _stride  # type: ignore[method-assign]
 hooks.full = _full  # type: ignore[method-assign]
 protocol.hooks.zeros = lambda shape, dtype: _full(shape, dtype.type(0))
 hooks.adopt = _adopt  # type: ignore[method-assign]

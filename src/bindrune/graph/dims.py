@@ -6,13 +6,16 @@ same expression; whether they differ is decided where the difference is a number
 the program runs (`difference` says None).
 
 A length that turns out to be a number is that number: `linear` never makes a `Dim` without a value in it.
+
+How many elements a slice by steps has is no linear expression of its bounds.  The program computes it, and where the
+slice begins, as any other numbers, and the index has them: such a slice is `Strided`.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 
@@ -23,6 +26,7 @@ __all__ = [
     "UNKNOWN",
     "Dim",
     "Length",
+    "Strided",
     "Unstageable",
     "broadcast_shapes",
     "difference",
@@ -31,6 +35,8 @@ __all__ = [
     "is_open",
     "linear",
     "same_shape",
+    "span_slice",
+    "strided",
     "substitute",
     "values_in",
 ]
@@ -72,6 +78,11 @@ class _Hooks:
     @staticmethod
     def divide(dim: Dim, divisor: int) -> Any:
         """The length divided by a number, checked when the program runs to leave no rest."""
+        raise Unstageable(UNKNOWN, FIXED)
+
+    @staticmethod
+    def stride(s: slice, length: Length) -> Any:
+        """What a slice of an axis chooses, as `strided`; of bounds, a step or a length that are not known."""
         raise Unstageable(UNKNOWN, FIXED)
 
     @staticmethod
@@ -270,6 +281,29 @@ def is_open(content: Any) -> bool:
     return False
 
 
+class Strided(NamedTuple):
+    """An entry of an index: so many elements of an axis, each as far from the one before.  `strided` makes it."""
+
+    start: Length
+    length: Length
+    step: Length
+
+
+def strided(start: Length, length: Length, step: Length) -> Strided | slice:
+    """Elements of an axis at equal distances; a slice where all is known."""
+    if isinstance(start, int) and isinstance(length, int) and isinstance(step, int):
+        return span_slice(range(start, start + length * step, step))
+    return Strided(start, length, step)
+
+
+def span_slice(span: range) -> slice:
+    """The slice that chooses exactly the indices of a range."""
+    if not span:
+        return slice(0, 0)
+    stop = span.stop if span.step > 0 or span.stop >= 0 else None
+    return slice(span.start, stop, span.step)
+
+
 def values_in(content: Any) -> list[Any]:
     """The values that the dims of a structure are made of, each once."""
     return list({value: None for dim in dims_in(content) for value in dim.terms})
@@ -279,6 +313,8 @@ def substitute(content: Any, replace: Callable[[Dim], Any]) -> Any:
     """A structure with something in place of each of its dims."""
     if isinstance(content, Dim):
         return replace(content)
+    if isinstance(content, Strided):
+        return strided(*(substitute(part, replace) for part in content))
     if isinstance(content, tuple):
         parts = [substitute(part, replace) for part in content]
         return type(content)(*parts) if hasattr(content, "_fields") else tuple(parts)

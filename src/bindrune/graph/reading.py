@@ -18,7 +18,7 @@ from ..core.operation import Op, registry
 from ..core.protocol import hooks
 from ..core.stack import EMPTY, ZEROS
 from ..core.symbols import symbols
-from .dims import Length, linear
+from .dims import Length, linear, strided
 from .graph import ARRAY, NUMBER, PYTHON, STACK_TYPE, Graph, Literal, Node, Type, Value
 from .spelling import PYTHON_DTYPES, array_of, dtype_named, dtype_of_spec
 
@@ -378,6 +378,8 @@ class _Reader:
             return _WORDS[name]
         if name in symbols:
             return symbols[name]
+        if name == "strided" and self.skip("("):
+            return strided(*self.several(")", self.length))
         if name.startswith("np."):
             return getattr(np, name.removeprefix("np."))
         dtype = self.dtype(name)

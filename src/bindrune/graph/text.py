@@ -30,7 +30,7 @@ import numpy as np
 
 from ..core.stack import EMPTY, ZEROS
 from ..core.symbols import Symbol
-from .dims import Dim, Length
+from .dims import Dim, Length, Strided
 from .graph import Graph, Literal, Node, Type, Value, type_of
 from .reading import parse
 from .spelling import array_text, bytes_text, dtype_text, few, number_text, type_text
@@ -152,6 +152,8 @@ class Writer:
             return f"{{{', '.join(f'{self.content(k, graph)}: {self.content(v, graph)}' for k, v in x.items())}}}"
         if kind is slice:
             return self._slice(x, graph)
+        if kind is Strided:
+            return f"strided({', '.join(self.length(part, graph) for part in x)})"
         if isinstance(x, (np.ndarray, np.generic)) and not x.dtype.hasobject:
             return self._array(np.asarray(x), x)
         if isinstance(x, np.dtype) and not x.hasobject:

@@ -75,6 +75,12 @@ def _uniform(name: str, value: int) -> Callable[..., Any]:
     return create
 
 
+def _empty(shape: Any, dtype: Any = None, order: Any = "C", **keywords: Any) -> Any:
+    # Zeros, for a program would hold whatever lay there as an array that is known.
+    name = "zeros" if dtype is None or is_numeric(np.dtype(dtype)) else "empty"
+    return _uniform(name, 0)(shape, dtype, order, **keywords)
+
+
 def _full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C", **_: Any) -> Any:
     fill_value = asarray(fill_value) if isinstance(fill_value, (list, tuple)) else fill_value
     made: Any = CREATION["empty"](shape, dtype or dtype_of(fill_value), order)
@@ -148,8 +154,15 @@ def _like(function: Callable[..., Any]) -> Callable[..., Any]:
     return create
 
 
-for _function in (np.zeros_like, np.ones_like, np.empty_like):
+for _function in (np.zeros_like, np.ones_like):
     implements(_function)(_like(_function))
+
+
+@implements(np.empty_like)
+def _empty_like(prototype: Any, dtype: Any = None, *arguments: Any, **keywords: Any) -> Any:
+    kind = dtype_of(prototype) if dtype is None else np.dtype(dtype)
+    like = np.zeros_like if is_numeric(kind) else np.empty_like
+    return _like(like)(prototype, dtype, *arguments, **keywords)
 
 
 @implements(np.full_like)
@@ -252,7 +265,7 @@ CREATION: dict[str, Callable[..., Any]] = {
 CREATION |= {
     "zeros": _uniform("zeros", 0),
     "ones": _uniform("ones", 1),
-    "empty": _uniform("empty", 0),
+    "empty": _empty,
     "eye": _eye,
     "full": _full,
     "arange": _arange,

@@ -22,6 +22,7 @@ from ..core.handler import constant
 from ..core.operation import Op
 from ..core.protocol import hooks, implements
 from ..graph.dims import Dim, is_open, substitute, values_in
+from ..graph.dims import hooks as open_lengths
 from ..graph.interpreter import length_of
 from ..ops import joining, shaping
 from ..ops.elementwise import imag, real
@@ -393,7 +394,10 @@ def _roll(a: Any, shift: Any, axis: Any = None) -> Any:
         raise ValueError("'shift' and 'axis' should be scalars or 1D sequences")
     for distance, along in places:
         length = a.shape[along]
-        cut = -int(distance) % length if length else 0
+        if isinstance(length, Dim):
+            cut: Any = -int(distance) % np.maximum(open_lengths.number(length), 1)
+        else:
+            cut = -int(distance) % length if length else 0
         before = (slice(None),) * along
         halves = read_at(a, (*before, slice(cut, None))), read_at(a, (*before, slice(0, cut)))
         a = joining.concatenate(*halves, axis=along)

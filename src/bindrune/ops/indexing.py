@@ -1,9 +1,10 @@
 """Reads and writes at an index.
 
-An index is a *template* (ints, slices, None, Ellipsis, and `ARRAY` where an index array stands) and the index arrays,
-which are operands: under `vmap` each lane may have its own.  Three operations say everything: `getitem` reads,
-`setitem` writes, `add_at` adds where indices may repeat.  The adjoint of a read adds into the owner's cotangent at
-the same place; the adjoint of a write takes out and clears.  Neither makes an array of the owner's size.
+An index is a *template* (ints, slices, `Strided` for a slice by steps of which not all is known, None, Ellipsis, and
+`ARRAY` where an index array stands) and the index arrays, which are operands: under `vmap` each lane may have its own.
+Three operations say everything: `getitem` reads, `setitem` writes, `add_at` adds where indices may repeat.  The adjoint
+of a read adds into the owner's cotangent at the same place; the adjoint of a write takes out and clears.  Neither makes
+an array of the owner's size.
 
 What `x[i]` and `x[i] = v` mean for stand-ins, and views, is said in `ops.views`.
 """
@@ -21,7 +22,7 @@ from ..core.cotangents import Buffer, Sparse
 from ..core.handler import evaluate
 from ..core.operation import Op, Row, Spec, Write, linear, operation, row
 from ..core.symbols import Symbol
-from ..graph.dims import broadcast_shapes, is_open
+from ..graph.dims import Strided, broadcast_shapes, is_open
 
 __all__ = ["ARRAY", "Template", "add_at", "fill", "getitem", "selected_shape", "setitem", "spell_out"]
 
@@ -63,7 +64,7 @@ class _Layout:
         # Adjacent index arrays put their axes where they stand, separated ones in front.
         self.before = places[0] if places and self.adjacent else 0
         self.k = k if self.advanced else 0
-        self.ndim = sum(e is None or isinstance(e, slice) for e in self.index) + self.k
+        self.ndim = sum(e is None or isinstance(e, (slice, Strided)) for e in self.index) + self.k
 
 
 _Move = tuple[Sequence[int], Sequence[int]]
@@ -195,6 +196,8 @@ def selected_shape(shape: Sequence[Any], index: Template, arrays: Sequence[tuple
         n = 1 if e is None else next(lengths)
         if e is None or e == slice(None):
             found.append(n)
+        elif isinstance(e, Strided):
+            found.append(e.length)
         elif isinstance(e, slice):
             found.append(_slice_length(e, n))
     broadcast = broadcast_shapes(arrays)

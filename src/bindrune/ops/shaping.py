@@ -17,9 +17,10 @@ from ..core.array import View
 from ..core.cotangents import Sparse
 from ..core.handler import evaluate
 from ..core.operation import Op, Row, Spec, linear, row
+from ..graph.dims import span_slice
 from .elementwise import imag, real
 from .indexing import ARRAY, Template, add_at, setitem, spell_out
-from .views import behind, ending, inside, locate, span_slice
+from .views import behind, ending, inside, locate
 
 __all__ = ["astype", "broadcast_to", "copy", "diagonal", "from_parts", "reshape", "transpose", "windows"]
 

@@ -19,14 +19,14 @@ from ..core.array import Array, View, concrete, is_scalar, peek
 from ..core.handler import HOST, evaluate, write
 from ..core.operation import Op, Write
 from ..core.protocol import hooks
-from ..graph.dims import Dim, is_open
+from ..graph.dims import Dim, is_open, span_slice, substitute
 from ..graph.dims import hooks as lengths
 from .indexing import ARRAY, Template, add_at, fill, getitem, selected_shape, setitem, spell_out
 from .positions import nonzero_positions
 
 __all__ = [
     "assign", "behind", "boxed", "ending", "inside", "is_concrete", "locate", "masked", "masks", "put", "read_at",
-    "replay", "span_slice", "split_index", "write_at",
+    "replay", "split_index", "write_at",
 ]  # fmt: skip
 
 
@@ -37,12 +37,15 @@ def split_index(index: Any, shape: Sequence[Any]) -> tuple[Template, list[Any]]:
     template: list[Any] = []
     arrays: list[Any] = []
     masks: list[tuple[int, Any]] = []
+    steps = False
     for e in index if type(index) is tuple else (index,):
         kind = type(e)
         if kind is int or e is None or e is Ellipsis:
             template.append(e)
         elif kind is slice:
-            template.append(_plain_slice(e))
+            plain = _plain_slice(e)
+            steps = steps or isinstance(plain.step, Dim) or plain.step not in (None, 1, -1)
+            template.append(plain)
         elif isinstance(e, np.integer):
             template.append(int(e))
         elif isinstance(e, Array) and e.dtype.kind in "iu" and e.ndim == 0 and is_concrete(e):
@@ -61,7 +64,26 @@ def split_index(index: Any, shape: Sequence[Any]) -> tuple[Template, list[Any]]:
                 arrays.append(e)
     for place, mask in masks:
         _refuse_mask(tuple(template), place, mask.shape, shape)
+    if steps and is_open((template, shape)):
+        return _by_steps(tuple(template), shape), arrays
     return tuple(template), arrays
+
+
+def _by_steps(template: Template, shape: Sequence[Any]) -> Template:
+    """An index of which slices by steps say what they choose, where that is not known."""
+    entries = spell_out(template, len(shape))
+    if len(shape) != sum(e is not None for e in entries):
+        return template  # there are too many, which is said where the index is used
+    axes = iter(shape)
+    return tuple(None if e is None else _by_step(e, next(axes)) for e in entries)
+
+
+def _by_step(entry: Any, length: Any) -> Any:
+    if not isinstance(entry, slice) or not is_open((entry, length)):
+        return entry
+    if not isinstance(entry.step, Dim) and entry.step in (None, 1, -1):
+        return entry
+    return lengths.stride(entry, length)
 
 
 def _chosen(mask: Any) -> tuple[Any, ...]:
@@ -204,6 +226,10 @@ def put(cell: Array, template: Template, arrays: Sequence[Any], value: Any, op: 
         value = np.where(mask, value, 0 if op is add_at else getitem(cell.read(), *arrays, index=template))
     if type(cell) is View and cell._op is getitem and type(cell._base) is not View and template == (Ellipsis,):
         cell, template, arrays = cell._base, cell._params["index"], cell._operands
+    if type(cell) is View:
+        cell = _settled(cell)
+        if is_open(template):
+            template = substitute(template, operator.index)
     if type(cell) is View and _are_numbers(arrays):
         peek(cell)[fill(template, [*map(peek, arrays)])]  # raises for an index that is out of bounds
         cell, value = _unwind(locate(cell, template, arrays), value, op)
@@ -260,17 +286,20 @@ def locate(cell: Array, template: Template, numbers: Sequence[Array] = ()) -> Vi
     return View(cell, getitem, {"index": template}, shape, numbers)
 
 
+def _settled(cell: Array) -> Array:
+    """A view whose places are those of the call at hand, where Python must know them."""
+    if type(cell) is not View:
+        return cell
+    base = _settled(cell._base)
+    if base is cell._base and not is_open(cell._params):
+        return cell
+    params, shape = (substitute(content, operator.index) for content in (cell._params, cell.shape))
+    return View(base, cell._op, params, shape, cell._operands)
+
+
 def ending(index: Template) -> Template:
     """What keeps the selection of one element an array, if the index has it."""
     return (Ellipsis,) if Ellipsis in index else ()
-
-
-def span_slice(span: range) -> slice:
-    """The slice that chooses exactly the indices of a range."""
-    if not span:
-        return slice(0, 0)
-    stop = span.stop if span.step > 0 or span.stop >= 0 else None
-    return slice(span.start, stop, span.step)
 
 
 def _inside_getitem(view: View, template: Template) -> View | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .formats import SLOT, register_type
 from .functions import Function
 from .inner import Inner
-from .loops import For, HostCall, If, Let, Statement, Storage, Variable, While
+from .loops import Allocate, For, HostCall, If, Let, Statement, Storage, Swap, Variable, While
 from .memory import in_register
 from .rewriting import accesses, variables, views
 
@@ -135,6 +135,16 @@ def _written(block: Sequence[Statement]) -> Iterator[Storage]:
             yield from _written(inner)
 
 
+def _moved(block: Sequence[Statement]) -> Iterator[Storage]:
+    for s in block:
+        if isinstance(s, Allocate):
+            yield s.storage
+        elif isinstance(s, Swap):
+            yield from (s.first, s.second)
+        for inner in s.blocks:
+            yield from _moved(inner)
+
+
 class _Piece(Inner):
     """Writes the function for some statements."""
 
@@ -144,11 +154,15 @@ class _Piece(Inner):
         self.shares = outer.shares
         self.cuts = False
         self._group = group
+        self._moving = set(_moved(group))
+        """The arrays that lie elsewhere afterwards."""
         self._kept: list[Variable] = []
         self._arena = ""
         self._spilled = ""
         self._registers: dict[Storage, str] = {}
         """Where the numbers are outside that it has copies of."""
+        self._slots: dict[Storage, str] = {}
+        """Where the addresses are outside that it has copies of."""
 
     def whole(self, name: str, kept: list[Variable]) -> str:
         """The function; it keeps some variables for others."""
@@ -164,6 +178,8 @@ class _Piece(Inner):
         for variable in self._kept:
             at = self._place(variable)
             self.w.do(f"store {register_type(variable.dtype)} {self.name(variable)}, ptr {at}")
+        for storage, slot in self._slots.items():
+            self.w.do(f"store ptr {self.pointer(storage)}, ptr {slot}")
         written = set(_written(self._group))
         for storage, at in self._registers.items():
             if storage in written:
@@ -197,10 +213,13 @@ class _Piece(Inner):
     def pointer(self, storage: Storage) -> str:
         known = storage.start is not None or storage in self.pointers or storage in self.slots
         if not known and not self._is_own(storage):
-            if storage.role == "temporary" and (storage.size is None or self.memory.swapped(storage)):
+            if storage in self._moving:
                 self.outer.pointer(storage)
                 slot, capacity = self.outer.slots[storage]
-                self.slots[storage] = self.capture("ptr", slot), capacity and self.capture("ptr", capacity)
+                if capacity:
+                    self.slots[storage] = self.capture("ptr", slot), self.capture("ptr", capacity)
+                else:
+                    self.slots[storage] = self._swapping(storage, self.capture("ptr", slot)), ""
             elif in_register(storage):
                 self.pointers[storage] = self._copied(storage)
             else:
@@ -211,6 +230,17 @@ class _Piece(Inner):
         """Whether nobody else uses a storage."""
         first, last = self._group[0], self._group[-1]
         return storage.size is not None and self.memory.within(storage, first, last)
+
+    def _swapping(self, storage: Storage, slot: str) -> str:
+        """A copy of the place where the address of an array is kept, which nothing that is written can overlap."""
+        self._slots[storage] = slot
+        found = f"%place.{storage.name}"
+        self.entry += [
+            f"  {found} = alloca ptr",
+            f"  {found}.before = load ptr, ptr {slot}",
+            f"  store ptr {found}.before, ptr {found}",
+        ]
+        return found
 
     def _copied(self, storage: Storage) -> str:
         """A copy of a number outside."""

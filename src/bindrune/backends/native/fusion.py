@@ -34,7 +34,7 @@ from .loops import (
     affine,
 )
 from .mathematics import KERNELS
-from .ranges import differ
+from .ranges import differ, nonnegative
 from .rewriting import Access, Rewriter, accesses, expressions, variables, views
 
 __all__ = ["fuse", "is_elaborate", "same_step"]
@@ -80,7 +80,7 @@ class _Effects:
         self.used: set[Variable] = set()
         self.defined: set[Variable] = set()
         self.indexed: set[Variable] = set()
-        """The variables in its indices that no loop in it counts: with them a check may have to come before it."""
+        """What its indices depend on, loops in it aside: a check of these variables may have to come before it."""
         self.stops = False
         self.size = 0
 
@@ -150,7 +150,12 @@ def _effects(s: Statement, known: _Known) -> _Effects:
         buffer, index, written = access
         found.elements.setdefault(buffer.storage, []).append(access)
         (found.written if written else found.read).add(_memory(buffer.storage))
-        found.indexed.update(v for i in index for v, _ in i.terms)
+        for i, n in zip(index, buffer.shape, strict=True):
+            found.indexed.update(v for v, _ in i.terms)
+            if not nonnegative(n - 1 - i):
+                # A check may say that this many steps stay within that length.
+                limits = (n, *(v.below for v, _ in i.terms if v.below is not None))
+                found.indexed.update(v for limit in limits for v, _ in limit.terms)
     for view in views(s):
         found.read.add(_memory(view.storage))
         found.written.add(_memory(view.storage))

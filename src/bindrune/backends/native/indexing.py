@@ -1,17 +1,18 @@
 """Lowering of reads and writes at an index.
 
-A basic index, and numbers the program computes, make a view.  Index arrays make a nest that gathers or scatters.  An
-index that may be out of bounds is checked before memory is touched: inside a nest all of them at once.
+A basic index, and numbers the program computes, make a view.  Index arrays make a nest that gathers or scatters, and so
+do steps that the program computes.  An index that may be out of bounds is checked before memory is touched: inside a
+nest all of them at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...graph.dims import Dim
+from ...graph.dims import Dim, Strided
 from ...graph.graph import Literal, Node, Value
 from ...ops.indexing import ARRAY, spell_out
 from .formats import convertible
@@ -32,7 +33,7 @@ from .lower import Location, Lowering, broadcast_lengths, convert, left_to_the_h
 from .shaping import BOOL
 from .views import ZERO, Place, View, along, broadcast
 
-__all__ = ["linear", "select"]
+__all__ = ["linear"]
 
 
 class _UnknownIndexError(Exception):
@@ -47,12 +48,14 @@ def _getitem(low: Lowering, node: Node, operands: list[Location]) -> Any:
     if not isinstance(x, View):
         return x if template in ((), (Ellipsis,)) else _of_number(low, x, template, result)
     if any(v.shape for v in node.operands[1:]):
-        return _gather(low, node, operands)
+        return _of_arrays(low, node, operands)
     try:
-        seen = select(low, node, x, template, numbers, result.shape)
+        chosen = _select(low, node, x, template, numbers, result.shape)
     except _UnknownIndexError:
         return NotImplemented
-    return low.let(seen.load(())) if not result.shape else seen
+    if chosen.strides:
+        return _gather(low, x, chosen)
+    return low.let(chosen.view.load(())) if not result.shape else chosen.view
 
 
 def _of_number(low: Lowering, x: Expression, template: Any, result: Value) -> Any:
@@ -62,31 +65,63 @@ def _of_number(low: Lowering, x: Expression, template: Any, result: Value) -> An
     return NotImplemented
 
 
-def select(
+class _Selected(NamedTuple):
+    """What a basic index, with numbers that the program computes, selects."""
+
+    low: Lowering
+    view: View
+    """Shows it, with all of an axis where the step is not known."""
+    strides: dict[int, tuple[Affine, Affine, Affine]]
+    """For such axes of the view: the start, the number of elements, and the step."""
+
+    @property
+    def shape(self) -> tuple[Affine, ...]:
+        """The lengths of the selection's axes."""
+        return tuple(self.strides[i][1] if i in self.strides else n for i, n in enumerate(self.view.shape))
+
+    def at(self, index: Sequence[Affine]) -> tuple[Affine, ...]:
+        """Where in the view's buffer the element at an index of the selection lies; inside a nest."""
+        found = list(index)
+        for axis, (start, _, step) in self.strides.items():
+            found[axis] = _reached(self.low, start, found[axis], step)
+        return self.view.at(found)
+
+
+def _reached(low: Lowering, start: Affine, i: Affine, step: Affine) -> Affine:
+    """The index that so many steps lead to."""
+    if step.known is not None:
+        return start + i * step.known
+    return start + affine(low.let(Apply("multiply", (i, step), INTEGER), "i"))
+
+
+def _select(
     low: Lowering, node: Node, x: View, template: Any, numbers: Sequence[Location], shape: Sequence[Any] | None
-) -> View:
-    """The view that a basic index, with numbers that the program computes, shows."""
+) -> _Selected:
+    """The elements that a basic index, with numbers that the program computes, selects."""
     entries = spell_out(template, len(x.shape))
     given = iter(numbers)
     lengths = iter(enumerate(x.shape))
     places: list[Place] = []
     new: list[Affine] = []
+    strides: dict[int, tuple[Affine, Affine, Affine]] = {}
     for entry in entries:
         if entry is None:
             new.append(affine(1))
             continue
         axis, length = next(lengths)
-        if isinstance(entry, slice):
+        if isinstance(entry, (slice, Strided)):
             start, count, step = _span(low, node, entry, length, None if shape is None else shape[len(new)])
-            places.append((start, ((len(new), step),)))
+            if step.known is None:
+                strides[len(new)] = start, count, step
+                start, count = ZERO, length
+            places.append((start, ((len(new), step.known or 1),)))
             new.append(count)
         elif entry is ARRAY:
             index = low.number(next(given))
             places.append((_bounded(low, node, x, axis, index), ()))
         else:
-            index = low.length(entry) if isinstance(entry, Dim) else affine(entry)
-            places.append((_bounded(low, node, x, axis, index), ()))
-    return x.seen(places, tuple(new))
+            places.append((_bounded(low, node, x, axis, low.length(entry)), ()))
+    return _Selected(low, x.seen(places, tuple(new)), strides)
 
 
 def _bounded(low: Lowering, node: Node, x: View, axis: int, index: Expression) -> Affine:
@@ -122,20 +157,22 @@ def _no_such_index(axis: int) -> Any:
     return explain
 
 
-def _span(low: Lowering, node: Node, s: slice, length: Affine, result: Any) -> tuple[Affine, Affine, int]:
+def _span(low: Lowering, node: Node, s: slice | Strided, length: Affine, result: Any) -> tuple[Affine, Affine, Affine]:
     """Where a slice begins, how many indices it has, and its step."""
+    if isinstance(s, Strided):
+        return low.length(s.start), low.length(s.length), low.length(s.step)
     step = 1 if s.step is None else s.step
     parts = (s.start, s.stop, s.step)
     if length.known is not None and not any(isinstance(p, Dim) for p in parts):
         span = range(*s.indices(length.known))
-        return affine(span.start), affine(len(span)), step
+        return affine(span.start), affine(len(span)), affine(step)
     if isinstance(step, Dim):
         raise _UnknownIndexError
     if s.start is None and s.stop is None:
         if step == 1:
-            return ZERO, length, 1
+            return ZERO, length, affine(1)
         if step == -1:
-            return length - 1, length, -1
+            return length - 1, length, affine(-1)
     count = low.length(result) if result is not None else None
     if step != 1:
         raise _UnknownIndexError
@@ -149,7 +186,7 @@ def _span(low: Lowering, node: Node, s: slice, length: Affine, result: Any) -> t
     if count is not None and count != found:
         low.check(Apply("equal", (count, found), BOOL), node, left_to_the_host, found)
         found = count
-    return start, found, 1
+    return start, found, affine(1)
 
 
 def _end(low: Lowering, bound: Any, length: Affine) -> Affine:
@@ -166,7 +203,7 @@ def _layout(template: Any, ndim: int) -> tuple[list[Any], int, bool]:
     entries = list(spell_out(template, ndim))
     places = [i for i, e in enumerate(entries) if e is ARRAY or isinstance(e, int)]
     adjacent = places[-1] - places[0] + 1 == len(places)
-    before = sum(1 for e in entries[: places[0]] if e is None or isinstance(e, slice)) if adjacent else 0
+    before = sum(1 for e in entries[: places[0]] if e is None or isinstance(e, (slice, Strided))) if adjacent else 0
     return entries, before, adjacent
 
 
@@ -178,14 +215,14 @@ class _Gathered:
         self.entries, self.before, _ = _layout(template, len(x.shape))
         self.lengths = broadcast_lengths([low.shape(a) for a in arrays])
         self.arrays = [broadcast(a, self.lengths) if isinstance(a, View) else a for a in arrays]
-        self.spans: list[tuple[Affine, int]] = []
+        self.spans: list[tuple[Affine, Affine]] = []
         plain: list[Affine] = []
         axis = 0
         for entry in self.entries:
             if entry is None:
                 plain.append(affine(1))
                 continue
-            if isinstance(entry, slice):
+            if isinstance(entry, (slice, Strided)):
                 start, count, step = _span(low, node, entry, x.shape[axis], None)
                 self.spans.append((start, step))
                 plain.append(count)
@@ -238,9 +275,9 @@ class _Gathered:
                 next(plain)
                 continue
             length = self.x.shape[len(found)]
-            if isinstance(entry, slice):
+            if isinstance(entry, (slice, Strided)):
                 start, step = next(spans)
-                found.append(start + next(plain) * step)
+                found.append(_reached(low, start, next(plain), step))
             elif entry is ARRAY:
                 array = next(arrays)
                 if isinstance(array, View):
@@ -251,7 +288,7 @@ class _Gathered:
                     found.append(_bounded(low, self.node, self.x, len(found), array))
             else:
                 found.append(_bounded(low, self.node, self.x, len(found), affine(entry)))
-        return tuple(found)
+        return self.x.at(found)
 
 
 def _no_such_index_among(axis: int) -> Any:
@@ -273,7 +310,7 @@ def _gathered(
         return None
 
 
-def _gather(low: Lowering, node: Node, operands: list[Location]) -> Any:
+def _of_arrays(low: Lowering, node: Node, operands: list[Location]) -> Any:
     x, *arrays = operands
     assert isinstance(x, View)
     by_runs = _by_runs(low, node, x)
@@ -283,10 +320,13 @@ def _gather(low: Lowering, node: Node, operands: list[Location]) -> Any:
     if chosen is None:
         return NotImplemented
     chosen.check()
+    return _gather(low, x, chosen)
+
+
+def _gather(low: Lowering, x: View, chosen: _Gathered | _Selected) -> View:
     made = low.array(x.dtype, chosen.shape)
     with low.nest(chosen.shape) as index:
-        at = chosen.at(index)
-        low.do(Store(made.buffer, made.at(index), x.load(at)))
+        low.do(Store(made.buffer, made.at(index), Load(x.buffer, chosen.at(index))))
     return made
 
 
@@ -298,7 +338,7 @@ def _by_runs(low: Lowering, node: Node, x: View) -> View | None:
     """A selection along one axis whose places are known, by a few slices; None where it is none."""
     entries = list(spell_out(node.params["index"], len(x.shape)))
     index, *others = node.operands[1:]
-    if others or not isinstance(index, Literal) or any(isinstance(e, (int, Dim)) for e in entries):
+    if others or not isinstance(index, Literal) or any(isinstance(e, (int, Dim, Strided)) for e in entries):
         return None
     at = entries.index(ARRAY)
     length = x.shape[sum(e is not None for e in entries[:at])].known
@@ -311,7 +351,7 @@ def _by_runs(low: Lowering, node: Node, x: View) -> View | None:
     if slices is None:
         return None
     try:
-        parts = [select(low, node, x, (*entries[:at], s, *entries[at + 1 :]), [], None) for s in slices]
+        parts = [_select(low, node, x, (*entries[:at], s, *entries[at + 1 :]), [], None).view for s in slices]
     except _UnknownIndexError:
         return None
     if len(parts) == 1:
@@ -372,28 +412,34 @@ def _write(low: Lowering, node: Node, operands: list[Location]) -> Any:
         return _scatter(low, node, operands, adds)
     target = _owned(low, x, operands[1:])
     try:
-        shown = select(low, node, target, template, numbers, None)
+        chosen = _select(low, node, target, template, numbers, None)
     except _UnknownIndexError:
         return NotImplemented
     if isinstance(value, View):
-        surplus = len(value.shape) - len(shown.shape)
-        if surplus > 0:
-            value = value.seen(
-                [(ZERO, ())] * surplus + [along(i) for i in range(len(shown.shape))], value.shape[surplus:]
-            )
-        if value.storage is target.storage and not _same(broadcast(value, shown.shape), shown):
-            value = low.fresh(value)
-        value = broadcast(value, shown.shape)
-    with low.nest(shown.shape) as index:
-        _put(low, shown.buffer, shown.at(index), value.load(index) if isinstance(value, View) else value, adds)
+        fitted = _fitted(value, chosen.shape)
+        if value.storage is target.storage and (chosen.strides or not _same(fitted, chosen.view)):
+            fitted = _fitted(low.fresh(value), chosen.shape)
+        value = fitted
+    _fill(low, target, chosen, value, adds)
     return target
 
 
-def _put(low: Lowering, buffer: Buffer, at: tuple[Affine, ...], value: Expression, adds: bool) -> None:
-    value = convert(value, buffer.dtype)
-    if adds:
-        value = Apply("add", (Load(buffer, at), value), buffer.dtype)
-    low.do(Store(buffer, at, value))
+def _fitted(value: View, shape: tuple[Affine, ...]) -> View:
+    """A value broadcast to the shape it is written to."""
+    surplus = len(value.shape) - len(shape)
+    if surplus > 0:
+        value = value.seen([(ZERO, ())] * surplus + [along(i) for i in range(len(shape))], value.shape[surplus:])
+    return broadcast(value, shape)
+
+
+def _fill(
+    low: Lowering, target: View, chosen: _Gathered | _Selected, value: Location, adds: bool, ordered: bool = False
+) -> None:
+    """Write a value of the shape of a selection, or add it."""
+    with low.nest(chosen.shape, ordered) as index:
+        at = chosen.at(index)
+        new = convert(value.load(index) if isinstance(value, View) else value, target.dtype)
+        low.do(Store(target.buffer, at, Apply("add", (Load(target.buffer, at), new), target.dtype) if adds else new))
 
 
 def _same(a: View, b: View) -> bool:
@@ -424,15 +470,8 @@ def _scatter(low: Lowering, node: Node, operands: list[Location], adds: bool) ->
     target = _owned(low, x, operands[1:])
     chosen.x = target
     if isinstance(value, View):
-        surplus = len(value.shape) - len(chosen.shape)
-        if surplus > 0:
-            value = value.seen(
-                [(ZERO, ())] * surplus + [along(i) for i in range(len(chosen.shape))], value.shape[surplus:]
-            )
-        value = broadcast(value, chosen.shape)
-    with low.nest(chosen.shape, ordered=True) as index:
-        at = target.at(chosen.at(index))
-        _put(low, target.buffer, at, value.load(index) if isinstance(value, View) else value, adds)
+        value = _fitted(value, chosen.shape)
+    _fill(low, target, chosen, value, adds, ordered=True)
     return target
 
 
@@ -458,8 +497,8 @@ def _last_writes(low: Lowering, node: Node, operands: list[Location]) -> Any:
     made = low.array(BOOL, chosen.shape)
 
     with low.nest(chosen.shape, ordered=True) as index:
-        low.do(Store(visitors.buffer, visitors.at(chosen.at(index)), linear(index, chosen.shape)))
+        low.do(Store(visitors.buffer, chosen.at(index), linear(index, chosen.shape)))
     with low.nest(chosen.shape) as index:
-        last = visitors.load(chosen.at(index))
+        last = Load(visitors.buffer, chosen.at(index))
         low.do(Store(made.buffer, made.at(index), Apply("equal", (last, linear(index, chosen.shape)), BOOL)))
     return made

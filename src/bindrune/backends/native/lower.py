@@ -43,6 +43,7 @@ from .loops import (
     Variable,
     affine,
 )
+from .pieces import is_uniform
 from .ranges import largest, nonnegative
 from .schedule import scheduled
 from .views import View, broadcast, whole
@@ -242,9 +243,8 @@ class Lowering:
     def constant(self, content: np.ndarray[Any, Any]) -> View:
         """A known array; one number stands for an array of equal ones."""
         shape = tuple(map(affine, content.shape))
-        flat = content.reshape(-1)
-        if flat.size and flat.tobytes() == flat[:1].tobytes() * flat.size:
-            return self.uniform(Const(flat[0], content.dtype), shape)
+        if is_uniform(content):
+            return self.uniform(Const(content.flat[0], content.dtype), shape)
         storage = Storage(content.dtype, shape, "constant", len(self.program.constants))
         self.program.constants.append((storage, np.ascontiguousarray(content)))
         return whole(Buffer(storage, shape))

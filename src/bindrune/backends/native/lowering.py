@@ -31,6 +31,7 @@ from .lower import Lowering
 from .packing import pack
 from .regrouping import regrouped
 from .residuals import residuals_in_arrays
+from .seams import in_pieces
 from .simplification import simplify
 from .splitting import split
 from .swapping import swap
@@ -63,4 +64,4 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
 def _rearranged(graph: Graph, libraries: bool) -> Graph:
     """A graph in a form that makes better loops."""
     graph = residuals_in_arrays(graph)
-    return regrouped(deferred(graph) if libraries else graph)
+    return in_pieces(regrouped(deferred(graph) if libraries else graph))

@@ -274,7 +274,7 @@ def object_of(text: str, others: Sequence[str], seen: Sequence[str]) -> bytes:
     for other in others:
         module.link_in(binding.parse_assembly(other))
     _hide(module, seen)
-    _optimize(module, machine)
+    module = _optimized(str(module), machine, context=binding.get_global_context())
     module.link_in(binding.parse_assembly(_own_names(module)))
     _hide(module, seen)
     return _emitted(module, machine)
@@ -349,19 +349,32 @@ def _host() -> tuple[str, str]:
     return binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
 
 
-def _optimized(text: str, machine: Any, level: int = _LEVEL) -> Any:
+def _optimized(text: str, machine: Any, level: int = _LEVEL, context: Any = None) -> Any:
     """A module with the text, after LLVM's passes if it is worth them."""
     binding = _binding()
-    module = binding.parse_assembly(text, binding.create_context())
-    if level:
-        _optimize(module, machine)
-    return module
+    context = context or binding.create_context()
+    for vectors in (True, False) if level else ():
+        module = binding.parse_assembly(text, context)
+        _optimize(module, machine, {**_TRANSFORMED, "loop_vectorization": vectors})
+        if _is_sound(module):
+            return module
+    return binding.parse_assembly(text, context)
 
 
-def _optimize(module: Any, machine: Any) -> None:
+def _is_sound(module: Any) -> bool:
+    """Whether LLVM's passes have left a program.
+
+    Where small vectors are stored out of order and read as a larger one, LLVM 22 puts the larger one together before
+    all of them are there, and generating code would end the process.
+    """
+    with _binding().ffi.OutputString() as said:
+        return not _unlocked("LLVMPY_VerifyModule")(module, said)
+
+
+def _optimize(module: Any, machine: Any, transformed: dict[str, Any]) -> None:
     binding = _binding()
     options = binding.create_pipeline_tuning_options()
-    for name, value in _TRANSFORMED.items():
+    for name, value in transformed.items():
         setattr(options, name, value)
     builder = binding.create_pass_builder(machine, options)
     passes = builder.getModulePassManager()
