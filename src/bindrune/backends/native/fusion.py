@@ -152,9 +152,9 @@ def _effects(s: Statement, known: _Known) -> _Effects:
         (found.written if written else found.read).add(_memory(buffer.storage))
         for i, n in zip(index, buffer.shape, strict=True):
             found.indexed.update(v for v, _ in i.terms)
-            if not nonnegative(n - 1 - i):
+            limits = [n, *(v.below for v, _ in i.terms if v.below is not None)]
+            if any(limit.terms for limit in limits) and not nonnegative(n - 1 - i):
                 # A check may say that this many steps stay within that length.
-                limits = (n, *(v.below for v, _ in i.terms if v.below is not None))
                 found.indexed.update(v for limit in limits for v, _ in limit.terms)
     for view in views(s):
         found.read.add(_memory(view.storage))
