@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 import bindrune as br
 from bindrune.backends.native.machine import vector_bytes
+from compiled import compare, numbers
 
 if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("llvmlite is not installed", allow_module_level=True)
@@ -19,26 +19,6 @@ SIZES = [2, 3, 4, 5, 7, 8, 9]
 DTYPES = [np.float64, np.float32, np.complex128, np.complex64, np.int64, np.uint8]
 each_size = pytest.mark.parametrize("n", SIZES)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-
-
-def numbers(*shape: int, dtype: Any = np.float64) -> Any:
-    rng = np.random.default_rng(sum(shape))
-    if np.dtype(dtype).kind in "iu":
-        return rng.integers(0, 9, shape).astype(dtype)
-    found = rng.normal(size=shape)
-    return (found + 1j * rng.normal(size=shape) if np.dtype(dtype).kind == "c" else found).astype(dtype)
-
-
-def compare(function: Callable[..., Any], *arguments: Any, dynamic: bool = False) -> Any:
-    """Run a function compiled and as it is."""
-    compiled = br.jit(function, backend="native", dynamic=dynamic)
-    found, expected = compiled(*arguments), function(*arguments)
-    for mine, theirs in zip(br.tree.leaves(found), br.tree.leaves(expected), strict=True):
-        rtol = 1e-4 if theirs.dtype in (np.float32, np.complex64) else 1e-10
-        np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=rtol * np.abs(theirs).max(initial=0.0))
-        assert mine.dtype == theirs.dtype
-    assert not compiled.stats().eager
-    return compiled
 
 
 @each_size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 import bindrune as br
 from bindrune.backends.native import threads
+from compiled import compare, numbers
 
 if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("llvmlite is not installed", allow_module_level=True)
@@ -20,26 +20,6 @@ DTYPES = [
 ]  # fmt: skip
 SHAPES = [(16, 16), (17, 33), (64, 24), (31, 100), (128, 8), (1, 40), (0, 20), (40, 15)]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-
-
-def numbers(*shape: int, dtype: Any = np.float64) -> Any:
-    rng = np.random.default_rng(sum(shape))
-    if np.dtype(dtype).kind in "iub":
-        return rng.integers(0, 9, shape).astype(dtype)
-    found = rng.normal(size=shape)
-    return (found + 1j * rng.normal(size=shape) if np.dtype(dtype).kind == "c" else found).astype(dtype)
-
-
-def compare(function: Callable[..., Any], *arguments: Any, dynamic: bool = False) -> Any:
-    """Run a function compiled and as it is."""
-    compiled = br.jit(function, backend="native", dynamic=dynamic)
-    found, expected = compiled(*arguments), function(*arguments)
-    for mine, theirs in zip(br.tree.leaves(found), br.tree.leaves(expected), strict=True):
-        rtol = {2: 1e-2, 4: 1e-5}.get(theirs.real.dtype.itemsize, 1e-12)
-        np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=rtol * np.abs(theirs).max(initial=0.0))
-        assert mine.dtype == theirs.dtype
-    assert not compiled.stats().eager
-    return compiled
 
 
 @each_dtype
