@@ -97,7 +97,7 @@ class Staging(Handler):
         self._held: dict[int, tuple[Any, Value]] = {}
         self._literals: dict[int, tuple[Any, Literal]] = {}
         self._sums: dict[Value, Node] = {}
-        self._strides: dict[Any, Any] = {}
+        self._strides: dict[Any, Strided | slice] = {}
         self._assumed: set[Any] = set()
 
     # ------------------------------------------------------------------------------------------------- values
@@ -276,7 +276,7 @@ class Staging(Handler):
                 raise ValueError("slice step cannot be zero")
             first, count = (self._as_length(x) for x in chosen(start, stop, step, n))
             self._strides[key] = strided(first, count, self.local(s.step))
-        return self._strides[key]  # type: ignore[no-any-return]
+        return self._strides[key]
 
     def _as_length(self, x: Any) -> Length:
         return self.length(x) if isinstance(x, Array) else int(x)

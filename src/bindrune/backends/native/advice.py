@@ -13,7 +13,7 @@ from .loops import Accumulate, Affine, Apply, Expression, For, Let, Statement, S
 from .machine import vector_bytes
 from .rewriting import accesses
 
-__all__ = ["STEP_BY_STEP", "advised", "does_several", "is_short", "turns_back"]
+__all__ = ["LINE", "STEP_BY_STEP", "advised", "does_several", "is_short", "turns_back"]
 
 STEP_BY_STEP = '!"llvm.loop.vectorize.enable", i1 false'
 """The loop is to stay as it is."""
@@ -31,7 +31,7 @@ _SHORT, _LARGEST = 8, 256
 _FEW = 128
 """Loops of no more steps are written out when they are vectorised, if there is little in them."""
 
-_LINE = 64
+LINE = 64
 """The bytes of a line of the cache."""
 
 _SUMS = ("add", "subtract", "multiply", "negative")
@@ -63,8 +63,8 @@ def advised(s: For, vectors: Container[For]) -> str:
         return STEP_BY_STEP  # no whole number of vectors, and vectors that are masked would wait for memory
     if steps is not None and steps <= _FEW and not s.ordered and len(s.body) <= _SHORT:
         return _WRITTEN_OUT_IN_VECTORS
-    if not s.ordered and vector_bytes() == _LINE and _straddles(s):
-        return _OF_LENGTH.format(_LINE // 2 // max(a[0].dtype.itemsize for inner in s.body for a in accesses(inner)))
+    if not s.ordered and vector_bytes() == LINE and _straddles(s):
+        return _OF_LENGTH.format(LINE // 2 // max(a[0].dtype.itemsize for inner in s.body for a in accesses(inner)))
     sums = any(isinstance(inner, Accumulate) and inner.buffer.dtype.kind == "f" for inner in s.body)
     return _ONE_AT_A_TIME if steps is not None and steps >= _LONG and not sums else ""
 

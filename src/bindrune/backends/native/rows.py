@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
-from .advice import does_several
+from .advice import LINE, does_several
 from .fusion import is_elaborate
 from .lanes import lanes_of
 from .loops import Affine, Buffer, For, Statement, Storage, Variable
@@ -25,9 +25,6 @@ __all__ = ["is_of_rows"]
 _FAR = 8
 """Elements that lie no farther apart are loaded together, and shuffled, if they are in one line of the cache."""
 
-_LINE = 64
-"""The bytes of a line of the cache."""
-
 _NEAR = 4
 """Elements that lie no nearer are better left in their rows, if these are vectors."""
 
@@ -40,7 +37,7 @@ def is_of_rows(f: Function, s: For) -> bool:
     for buffer, index, count in _touched(s.body, {}):
         stride = _stride(buffer, index, s.variable)
         if stride:
-            far = stride > _FAR or stride * buffer.dtype.itemsize >= _LINE
+            far = stride > _FAR or stride * buffer.dtype.itemsize >= LINE
             found[buffer.storage, index] = stride, count, far
     if any(far for _, _, far in found.values()):
         return 2 * sum(count for _, count, far in found.values() if far) >= sum(count for _, count, _ in found.values())
