@@ -18,7 +18,7 @@ from bindrune.core.operation import registry
 if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("llvmlite is not installed", allow_module_level=True)
 
-from bindrune.backends.native import advice
+from bindrune.backends.native import advice, alignment
 from bindrune.backends.native.executable import Executable
 
 
@@ -336,6 +336,61 @@ def test_rows_that_do_not_fit_into_the_cache_are_gone_through_there_and_back(mon
     monkeypatch.setattr(advice, "_CACHE", 1)
     assert passes(compare(eliminated, a).llvm) > passes(before) == 0
     compare(br.grad(lambda a: eliminated(a)[1].sum()), a, rtol=1e-10)
+
+
+def cells(weights: Any, recurrence: Any, inputs: Any) -> Any:
+    """A recurrent network."""
+    h = np.zeros(recurrence.shape[-1])
+    for x in inputs:
+        h = np.tanh(weights @ x + recurrence @ h)
+    return h
+
+
+def test_sums_of_products_turn_back_from_the_nearest_cache_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = 0.1 * numbers(20, 20), 0.1 * numbers(20, 20), numbers(41, 20)
+    assert " = xor i64 %" not in compare(cells, *given).llvm
+    monkeypatch.setattr(advice, "_NEAREST", 1)
+    assert " = xor i64 %" in compare(cells, *given).llvm
+
+
+# ------------------------------------------------------------------------------------------------------------- lines
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("length", [64, 61])
+def test_matrices_that_steps_multiply_with_lie_at_lines_of_the_cache(
+    dtype: Any, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [dtype(0.1) * numbers(*shape, dtype=dtype) for shape in ((length, 8), (length, length), (41, 8))]
+    rtol = 1e-4 if dtype == np.float32 else 1e-11
+
+    def copies(f: Callable[..., Any], line: int, *given: Any) -> int:
+        monkeypatch.setattr(alignment, "vector_bytes", lambda: line)
+        return len(re.findall(r" t\d+\[.*\] = i\d+\[.*\]\n", compare(f, *given, rtol=rtol).loops))
+
+    assert copies(cells, 64, *given) == (1 if length * 8 * given[0].itemsize < 1 << 12 else 2)
+    assert copies(cells, 32, *given) == 0
+    gradient = br.grad(lambda *x: cells(*x).sum(), argnums=(0, 1))
+    compare(gradient, *given, rtol=100 * rtol)
+
+    def once(a: Any, v: Any) -> Any:
+        return a @ v + a.T @ v
+
+    def changing(a: Any, v: Any) -> Any:
+        a = np.cos(a)
+        for k in range(40):
+            v = np.tanh(a @ v)
+            a[k] *= 0.5
+        return v
+
+    for f in (once, changing):
+        assert copies(f, 64, given[1], given[1][0]) == 0
+
+
+def test_products_are_rounded_once_where_their_sum_is_one_operation() -> None:
+    """A product of matrices, but not a sum of what the program has made to numbers of its own."""
+    assert " = fmul contract " in compare(lambda a, x: a @ x, numbers(5, 30), numbers(30)).llvm
+    assert " = fmul contract " not in compare(lambda a, x: np.sum(a * x, 1), numbers(5, 30), numbers(30)).llvm
 
 
 def test_vectors_that_would_straddle_lines_of_the_cache_are_shorter(monkeypatch: pytest.MonkeyPatch) -> None:

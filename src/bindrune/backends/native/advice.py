@@ -40,6 +40,9 @@ _SUMS = ("add", "subtract", "multiply", "negative")
 _CACHE = 1 << 20
 """The bytes that stay close to a core."""
 
+_NEAREST = 1 << 15
+"""The bytes that it can read at once."""
+
 _LONG = 1 << 15
 """Loops of so many steps wait for memory: several vectors at a time do not make them faster."""
 
@@ -101,7 +104,14 @@ def turns_back(s: For, vectors: Container[For]) -> bool:
     if s.ordered or not _is_of_loops(s, vectors):
         return False
     touched: dict[Storage, int] = {}
-    return _is_plain(s, {s.variable}, touched) and sum(touched.values()) > _CACHE
+    # Sums of products take so little that they wait even for what is in the second cache.
+    close = _NEAREST if all(_is_sum_of_products(inner) for inner in s.body if isinstance(inner, For)) else _CACHE
+    return _is_plain(s, {s.variable}, touched) and sum(touched.values()) > close
+
+
+def _is_sum_of_products(s: For) -> bool:
+    """Whether a loop does nothing but add up products."""
+    return all(isinstance(inner, Accumulate) and inner.name == "add" and _is_sum(inner.value) for inner in s.body)
 
 
 def _is_plain(s: Statement, counters: set[Variable], touched: dict[Storage, int]) -> bool:

@@ -42,7 +42,7 @@ from .loops import (
     affine,
 )
 from .memory import Memory, in_register
-from .pairs import chosen, combined, loaded, stored
+from .pairs import chosen, combined, loaded, product, stored
 from .rows import is_of_rows
 from .splitting import is_independent
 from .squares import square_of
@@ -437,7 +437,11 @@ class Function:
         self.store(s.buffer, s.index, self.value(s.value))
 
     def accumulate(self, s: Accumulate) -> None:
-        x = self.value(s.value)
+        if isinstance(s.value, Apply) and s.value.name == "multiply" and s.value.dtype.kind == "f":
+            a, b = map(self.value, s.value.arguments)
+            x = product(self.w, a, b, s.value.dtype)
+        else:
+            x = self.value(s.value)
         old = self.load(s.buffer, s.index)
         self.store(s.buffer, s.index, combined(self.w, s.name, old, x, s.buffer.dtype))
 

@@ -22,6 +22,7 @@ from . import (  # noqa: F401  (they enter their rules)
     systems,
     tables,
 )
+from .alignment import align
 from .asides import set_aside
 from .deferring import deferred
 from .fusion import fuse
@@ -55,7 +56,8 @@ def lower(graph: Graph, libraries: bool = True) -> Program:
     lowering.run(graph)
     for part in (program, *program.routines):
         for arrange in (
-            fuse, merge_totals, pack, set_aside, jam, gather_terms, add_after_loops, swap, turn, tile, simplify, split,
+            fuse, merge_totals, pack, align, set_aside, jam, gather_terms, add_after_loops, swap, turn, tile,
+            simplify, split,
         ):  # fmt: skip
             arrange(part)
     return program

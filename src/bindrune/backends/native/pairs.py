@@ -9,7 +9,7 @@ import numpy as np
 from .formats import memory_type, numeric, of_parts, register_type
 from .instructions import Writer, instruct, pair, parts
 
-__all__ = ["REORDERED", "chosen", "combined", "loaded", "stored"]
+__all__ = ["REORDERED", "chosen", "combined", "loaded", "product", "stored"]
 
 REORDERED = {"add": "fadd", "multiply": "fmul"}
 """The accumulations whose order may be changed, and their instructions."""
@@ -61,11 +61,16 @@ def chosen(w: Writer, dtype: np.dtype[Any], condition: str, a: str, b: str) -> s
 
 
 def combined(w: Writer, name: str, old: str, x: str, dtype: np.dtype[Any]) -> str:
-    """Two numbers combined by an operation whose order may be changed."""
+    """Two numbers combined by an operation whose order may be changed, and which may become one with a product."""
     if name in REORDERED and dtype.kind == "f":
-        return w.value(f"{REORDERED[name]} reassoc {register_type(dtype)} {old}, {x}")
+        return w.value(f"{REORDERED[name]} reassoc contract {register_type(dtype)} {old}, {x}")
     if name == "add" and dtype.kind == "c":
         both = zip(parts(w, old, dtype), parts(w, x, dtype), strict=True)
         real, imag = (combined(w, name, *some, of_parts(dtype)) for some in both)
         return pair(w, real, imag, dtype)
     return instruct(w, name, [old, x], dtype, dtype)
+
+
+def product(w: Writer, a: str, b: str, dtype: np.dtype[Any]) -> str:
+    """A product of real numbers that need not be rounded before it is added to others."""
+    return w.value(f"fmul contract {register_type(dtype)} {a}, {b}")
