@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Container
 
+from .instructions import LIBRARY
 from .loops import Accumulate, Affine, Apply, Expression, For, Let, Statement, Storage, Store, Variable
 from .machine import vector_bytes
-from .rewriting import accesses
+from .mathematics import KERNELS
+from .rewriting import accesses, expressions
 
-__all__ = ["LINE", "STEP_BY_STEP", "advised", "does_several", "is_short", "turns_back"]
+__all__ = ["LINE", "STEP_BY_STEP", "advised", "does_several", "is_elaborate", "is_short", "turns_back"]
 
 STEP_BY_STEP = '!"llvm.loop.vectorize.enable", i1 false'
 """The loop is to stay as it is."""
@@ -64,7 +66,7 @@ def advised(s: For, vectors: Container[For]) -> str:
     steps = s.extent.known
     if steps is not None and steps < 2 * _SHORT and steps & (steps - 1):
         return STEP_BY_STEP  # no whole number of vectors, and vectors that are masked would wait for memory
-    if steps is not None and steps <= _FEW and not s.ordered and len(s.body) <= _SHORT:
+    if steps is not None and steps <= _FEW and not s.ordered and len(s.body) <= _SHORT and not is_elaborate(s):
         return _WRITTEN_OUT_IN_VECTORS
     if not s.ordered and vector_bytes() == LINE and _straddles(s):
         return _OF_LENGTH.format(LINE // 2 // max(a[0].dtype.itemsize for inner in s.body for a in accesses(inner)))
@@ -148,3 +150,14 @@ def _written_out(s: Statement, vectors: Container[For]) -> int:
     if isinstance(s, For) and s not in vectors:
         steps = _LARGEST + 1 if s.extent.known is None else s.extent.known
     return steps * (1 + sum(_written_out(inner, vectors) for block in s.blocks for inner in block))
+
+
+def is_elaborate(s: Statement) -> bool:
+    """Whether a statement computes functions that many elements at a time take little more for than one."""
+    found = list(expressions(s))
+    for x in found:
+        if isinstance(x, Apply):
+            if x.name in KERNELS or x.name in LIBRARY:
+                return True
+            found += x.arguments
+    return any(is_elaborate(inner) for block in s.blocks for inner in block)

@@ -13,12 +13,10 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
-from .advice import is_short
-from .instructions import LIBRARY
+from .advice import is_elaborate, is_short
 from .loops import (
     Affine,
     Allocate,
-    Apply,
     Buffer,
     Check,
     For,
@@ -33,11 +31,10 @@ from .loops import (
     Variable,
     affine,
 )
-from .mathematics import KERNELS
 from .ranges import differ, nonnegative
-from .rewriting import Access, Rewriter, accesses, expressions, variables, views
+from .rewriting import Access, Rewriter, accesses, variables, views
 
-__all__ = ["fuse", "is_elaborate", "same_step"]
+__all__ = ["fuse", "same_step"]
 
 _WINDOW = 64
 """How many statements back a partner is looked for."""
@@ -335,17 +332,6 @@ def _balanced(a: For, b: For) -> bool:
         return True
     steps, beside = (inner_b, a) if inner_a is None else (inner_a, b)
     return steps is not None and steps >= (_LONG_ROW if is_elaborate(beside) else _ROW)
-
-
-def is_elaborate(s: Statement) -> bool:
-    """Whether a statement computes functions that many elements at a time take little more for than one."""
-    found = list(expressions(s))
-    for x in found:
-        if isinstance(x, Apply):
-            if x.name in KERNELS or x.name in LIBRARY:
-                return True
-            found += x.arguments
-    return any(is_elaborate(inner) for block in s.blocks for inner in block)
 
 
 def _inner_steps(block: Iterable[Statement]) -> int | None:

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
-from .advice import LINE, does_several
-from .fusion import is_elaborate
+from .advice import LINE, does_several, is_elaborate
 from .lanes import lanes_of
 from .loops import Affine, Buffer, For, Statement, Storage, Variable
 from .rewriting import accesses

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .advice import is_elaborate
 from .asides import Aside
-from .fusion import is_elaborate
 from .loops import (
     INTEGER,
     Affine,
