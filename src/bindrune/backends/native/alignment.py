@@ -23,14 +23,13 @@ _SMALLEST, _LARGEST = 1 << 12, 1 << 19
 
 def align(program: Program) -> None:
     """Let the loops of a program read matrices it is given from lines of the cache."""
-    if vector_bytes() != LINE:
-        return
     body: list[Statement] = []
     for s in program.body:
         if isinstance(s, For) and s.ordered and (s.extent.known or 0) >= _STEPS:
             copies = {storage: _room(storage) for storage in _read_again(s)}
-            body += (_copy(storage, copy) for storage, copy in copies.items())
-            s = _reading(s, copies)
+            if copies and vector_bytes() == LINE:
+                body += (_copy(storage, copy) for storage, copy in copies.items())
+                s = _reading(s, copies)
         body.append(s)
     program.body = body
 
@@ -94,4 +93,4 @@ def _reading(loop: For, copies: dict[Storage, Buffer]) -> For:
     def element(buffer: Buffer, index: tuple[Affine, ...]) -> tuple[Buffer, tuple[Affine, ...]]:
         return copies.get(buffer.storage, buffer), index
 
-    return For(loop.variable, loop.extent, Rewriter(element=element).block(loop.body), loop.ordered) if copies else loop
+    return For(loop.variable, loop.extent, Rewriter(element=element).block(loop.body), loop.ordered)

@@ -29,7 +29,8 @@ _MOST = 400
 _MOST_ONCE = 250
 """The same for what runs once: a call costs it nothing, and more functions can be compiled side by side."""
 
-_LOOP = 8
+_LOOP, _CALL = 8, 2
+"""A loop, beside what is in it, and the call that it becomes if it is cut out."""
 
 _LEAST = 60
 """What is not worth a function of its own."""
@@ -48,9 +49,10 @@ class Cutting:
 
     def __init__(self, module: Module, once: Sequence[Statement]) -> None:
         self.module = module
-        self._once = once
-        self.functions: list[str] = []
         self._sizes: dict[Statement, int] = {}
+        self._once = once
+        self._runs_once = set(once) if sum(map(self._size, once)) > _MOST_ONCE else set()
+        self.functions: list[str] = []
         self._later: dict[Statement, set[Variable]] = {}
         """By the last statement of a group the variables that are used behind it."""
 
@@ -62,12 +64,18 @@ class Cutting:
             self._sizes[s] = found
         return found
 
+    def once(self, s: Statement) -> bool:
+        """Whether a statement runs once, in a large program."""
+        return s in self._runs_once
+
     def groups(self, block: Sequence[Statement]) -> Iterator[tuple[Sequence[Statement], bool]]:
         """The statements of a block in groups, and whether each is to be a function."""
         most = _MOST_ONCE if block is self._once else _MOST
         if sum(map(self._size, block)) <= most:
             yield block, False
             return
+        if block is self._once:
+            self._sizes.update((s, _CALL) for s in block if isinstance(s, For) and self.module.sharing.callers(s))
         group: list[Statement] = []
         found: list[tuple[list[Statement], bool]] = []
         size = 0

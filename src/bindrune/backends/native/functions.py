@@ -71,7 +71,7 @@ class Function:
         slots: for storages whose size is not known the places of their address and their size.
         sums: affine expressions that have been computed on the way to where we are.
         group: what is said of loads and stores in a loop whose steps are seen to be independent.
-        shares: whether its loops may be shared by threads.
+        shares: whether its loops may be cut out, to be shared by threads.
         plain: whether LLVM is to leave them as they are.
         around: the loop around.
         repeated: the counter of the next loop around whose steps are in order.
@@ -105,7 +105,7 @@ class Function:
         self.spread = False
         self.vectors: set[For] = set()
         self.stacked = 0
-        self.shares = not module.bounded
+        self.shares = True
         self.plain = False
         self.cuts = True
         self.frame = 0
@@ -450,8 +450,8 @@ class Function:
             self.names[s.variable] = "0"
             self.block(s.body)
             return
-        if self.shares and not s.ordered and self.module.sharing.possible(s):
-            self.module.sharing.share(self, s)
+        if self.shares and self.module.sharing.callers(s):
+            self.module.sharing.cut(self, s)
             return
         lanes = None if self.spread else square_of(self, s) or lanes_of(self, s, self.around)
         if lanes is not None:

@@ -15,6 +15,7 @@ from .context import CONTEXT_TAPE
 from .cutting import Cutting
 from .functions import Function
 from .instructions import Writer
+from .likeness import Descriptions
 from .loops import Program
 from .machine import vector_bytes
 from .memory import Memory, uses_tape
@@ -81,6 +82,8 @@ class Module:
     """The text of a program, as it is written.
 
     Attributes:
+        said: what is said of loops, and what is numbered for that, as text.
+        described: what that and the scopes mean, by their numbers.
         memory: what is known of the program's memory.
         taped: whether it uses the tape.
         grows: whether it has arrays whose size only the running program knows.
@@ -92,11 +95,12 @@ class Module:
     def __init__(self, program: Program) -> None:
         self._numbers = itertools.count(1)
         self._scopes: list[str] = []
+        self.said: list[str] = []
+        self.described = Descriptions()
         self.memory = self.memory_of(program)
         self.sharing = Sharing(self)
         self.cutting = Cutting(self, program.body)
         self.taped = any(uses_tape(part.body) for part in (program, *program.routines))
-        self._advice: list[str] = []
         self.threaded = False
         self.grows = False
         self.recursive = bool(program.routines)
@@ -107,7 +111,7 @@ class Module:
 
     def memory_of(self, program: Program) -> Memory:
         """What is known of the memory of the program, or of a routine."""
-        found = Memory(program, self._numbers)
+        found = Memory(program, self._numbers, self.described)
         self._scopes += found.metadata
         return found
 
@@ -124,14 +128,15 @@ class Module:
             said.append(self._described(f'!{{!"llvm.loop.parallel_accesses", {group}}}'))
         if not said:
             return ""
-        number = f"!{next(self._numbers)}"
-        self._advice.append(f"{number} = distinct !{{{', '.join([number, *said])}}}")
-        return f", !llvm.loop {number}"
+        number = str(next(self._numbers))
+        self.described.loops[number] = kind, group.removeprefix("!")
+        self.said.append(f"!{number} = distinct !{{{', '.join([f'!{number}', *said])}}}")
+        return f", !llvm.loop !{number}"
 
     def _described(self, text: str) -> str:
         """A number for some metadata."""
         number = f"!{next(self._numbers)}"
-        self._advice.append(f"{number} = {text}")
+        self.said.append(f"{number} = {text}")
         return number
 
     def writer(self) -> Writer:
@@ -193,7 +198,7 @@ class Module:
                 "attributes #2 = { alwaysinline nounwind willreturn memory(none) }",
                 "!0 = !{}",
                 *self._scopes,
-                *self._advice,
+                *self.said,
                 "",
             ]
         )

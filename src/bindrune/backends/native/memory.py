@@ -8,9 +8,10 @@ accesses are in one nest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from .likeness import Descriptions
 from .loops import For, Program, Reserve, Statement, Storage, Swap, While
 from .rewriting import accesses, views
 
@@ -59,9 +60,10 @@ class Memory:
         metadata: the scopes, as LLVM's text.
     """
 
-    def __init__(self, program: Program, numbers: Iterator[int]) -> None:
-        """Look at a program; its metadata take the next of some numbers."""
+    def __init__(self, program: Program, numbers: Iterator[int], described: Descriptions) -> None:
+        """Look at a program; its metadata take the next of some numbers, under which they are entered."""
         self._numbers = numbers
+        self._described = described
         self.size = 0
         self.metadata: list[str] = []
         self._lives: dict[Storage, _Life] = {}
@@ -203,17 +205,16 @@ class Memory:
         for number in scopes.values():
             self.metadata.append(f"!{number} = distinct !{{!{number}, !{whole}}}")
         for memory, rest in others.items():
-            mine, theirs = next(numbers), next(numbers)
-            self.metadata.append(f"!{mine} = !{{!{scopes[memory]}}}")
-            self.metadata.append(
-                f"!{theirs} = !{{{', '.join(f'!{scopes[other]}' for other in _sorted(rest, scopes))}}}"
-            )
+            mine, theirs = self._list([scopes[memory]]), self._list(sorted(scopes[other] for other in rest))
             self._overlaps[memory] = f", !alias.scope !{mine}, !noalias !{theirs}" if rest else ""
+
+    def _list(self, scopes: Sequence[int]) -> int:
+        """The number of a list of scopes."""
+        number, listed = next(self._numbers), [str(scope) for scope in scopes]
+        self._described.scopes[str(number)] = listed
+        self.metadata.append(f"!{number} = !{{{', '.join(f'!{scope}' for scope in listed)}}}")
+        return number
 
     def overlap(self, storage: Storage) -> str:
         """What an access to a storage says of its overlapping with others."""
         return self._overlaps.get(self._told_apart(storage), "")
-
-
-def _sorted(memory: set[Any], scopes: dict[Any, int]) -> Iterator[Any]:
-    yield from sorted(memory, key=scopes.__getitem__)

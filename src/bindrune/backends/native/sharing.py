@@ -1,4 +1,7 @@
-"""Loops that threads share: each is cut out to a function of a *frame* and of a range of its counter.
+"""Loops that are cut out: each becomes a function of a *frame* and of a range of its counter.
+
+Threads share those that are worth it.  In a large program others are functions, too, which are called for all steps:
+it may have the like of them several times, and functions that are alike are one.
 
 The frame holds what the loop needs from outside.  What only the loop uses is private to each part; what it accumulates
 in one number, each part accumulates for itself, and the parts are combined in order, so that a result depends on the
@@ -15,6 +18,7 @@ from .formats import SLOT, constant, register_type
 from .functions import Function
 from .inner import Inner, place_in
 from .instructions import instruct
+from .likeness import signature
 from .loops import (
     Accumulate,
     Allocate,
@@ -40,33 +44,58 @@ if TYPE_CHECKING:
 
 __all__ = ["Sharing"]
 
+_NOBODY, _ONE, _THREADS = "", "one", "threads"
+
 _WORTH = 100_000
 """The work, in about as many cycles, from which on a loop is shared, if its size is known."""
+
+_WORTH_A_CALL = 2_000
+"""The same from which on a loop may be a function that is called once."""
 
 _PRIVATE = 1 << 16
 """The bytes of private arrays that a part may have on its stack."""
 
 
 class Sharing:
-    """Decides which loops are shared, and cuts them out."""
+    """Decides which loops are cut out, and does so.
+
+    Attributes:
+        module: the text that they are in.
+        functions: the text of the functions.
+    """
 
     def __init__(self, module: Module) -> None:
         self.module = module
         self.functions: list[str] = []
+        self._names: dict[str, str] = {}
+        """By what functions are about the name of the one that is."""
+        self._callers: dict[For, str] = {}
 
     # ---------------------------------------------------------------------------------------------------- deciding
 
-    def possible(self, loop: For) -> bool:
-        """Whether a loop is worth being shared, and can be."""
-        if loop.extent.known is not None and work([loop]) < _WORTH:
-            return False
+    def callers(self, loop: For) -> str:
+        """Who calls the function that a loop becomes: threads, one thread, or nobody, for it becomes none."""
+        if loop not in self._callers:
+            self._callers[loop] = self._decide(loop)
+        return self._callers[loop]
+
+    def _decide(self, loop: For) -> str:
+        cycles = work([loop])
+        large = loop.extent.known is None or cycles >= _WORTH
+        once = self.module.cutting.once(loop) and cycles >= _WORTH_A_CALL
+        if loop.ordered or self.module.bounded or not (large or once) or not self._movable(loop):
+            return _NOBODY
+        if large and all(self._combinable(s, loop) for s in _all(loop.body)):
+            return _THREADS
+        return _ONE if once else _NOBODY
+
+    def _movable(self, loop: For) -> bool:
+        """Whether a loop can be cut out."""
         private = 0
         for s in _all(loop.body):
             if isinstance(s, (Check, HostCall, Invoke, LibraryCall, Reserve, While, Allocate)):
                 return False
             if isinstance(s, For) and s.ordered:
-                return False
-            if isinstance(s, Accumulate) and not self._combinable(s, loop):
                 return False
         for storage in {b.storage for s in _all(loop.body) for b, _, _ in accesses(s)}:
             if self.module.memory.private(storage, loop):
@@ -75,7 +104,10 @@ class Sharing:
                 private += storage.size * storage.dtype.itemsize
         return private <= _PRIVATE
 
-    def _combinable(self, s: Accumulate, loop: For) -> bool:
+    def _combinable(self, s: Statement, loop: For) -> bool:
+        """Whether what parts of a loop accumulate by a statement can be combined."""
+        if not isinstance(s, Accumulate):
+            return True
         storage = s.buffer.storage
         if in_register(storage) or self.module.memory.private(storage, loop):
             return True
@@ -83,20 +115,29 @@ class Sharing:
 
     # ------------------------------------------------------------------------------------------------- cutting out
 
-    def share(self, f: Function, loop: For) -> None:
-        """Write a call that runs a loop in parts, and the function for a part."""
+    def cut(self, f: Function, loop: For) -> None:
+        """Write a call that runs a loop, in parts if threads share it, and the function for a part."""
         part = _Part(f, loop)
         name = f"part{len(self.functions)}"
-        self.functions.append(part.part(name))
+        said = len(self.module.said)
+        text = part.part(name)
+        known = self._names.setdefault(signature(text, self.module.described), name)
+        if known is name:
+            self.functions.append(text)
+        else:
+            del self.module.said[said:]
         frame = f"%frame{f.w.fresh()}"
         f.entry.append(f"  {frame} = alloca [{max(part.size, SLOT)} x i8], align 16")
         part.hand_over(frame)
-        for symbol, signature in ((PARTS, "i64 @{}(i64, i64)"), (PARALLEL, "void @{}(ptr, ptr, i64, i64)")):
-            f.w.declarations.setdefault(symbol, f"declare {signature.format(symbol)}")
-        self.module.threaded = True
-        count = f.sum(loop.extent)
-        parts = f.w.value(f"call i64 @{PARTS}(i64 {count}, i64 {work(loop.body)})")
-        f.w.do(f"call void @{PARALLEL}(ptr @{name}, ptr {frame}, i64 {count}, i64 {parts})")
+        count, parts = f.sum(loop.extent), "1"
+        if self.callers(loop) == _THREADS:
+            for symbol, head in ((PARTS, "i64 @{}(i64, i64)"), (PARALLEL, "void @{}(ptr, ptr, i64, i64)")):
+                f.w.declarations.setdefault(symbol, f"declare {head.format(symbol)}")
+            self.module.threaded = True
+            parts = f.w.value(f"call i64 @{PARTS}(i64 {count}, i64 {work(loop.body)})")
+            f.w.do(f"call void @{PARALLEL}(ptr @{known}, ptr {frame}, i64 {count}, i64 {parts})")
+        else:
+            f.w.do(f"call void @{known}(ptr {frame}, i64 0, i64 0, i64 {count})")
         for storage, combine in part.totals.items():
             _combine(f, storage, combine, place_in(f, frame, part.place(storage)), parts)
 
@@ -135,7 +176,7 @@ class _Part(Inner):
             self.w.do(f"store {kind} {total}, ptr {mine}")
         return "\n".join(
             [
-                f"define internal void @{name}(ptr noalias %frame, i64 %thread, i64 %from, i64 %to) #0 {{",
+                f"define internal void @{name}(ptr noalias %frame, i64 %thread, i64 %from, i64 %to) noinline #0 {{",
                 "entry:",
                 *self.entry,
                 "  br label %begin",
