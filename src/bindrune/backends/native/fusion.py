@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 from .advice import is_elaborate, is_short
 from .loops import (
@@ -257,14 +257,16 @@ def _join(done: list[tuple[Statement, _Effects]], at: int, known: _Known) -> Non
     """Fuse one of some statements with those before it, as long as there is one that it can be fused with."""
     last, effects = done[at]
     assert isinstance(last, For)
-    near = range(at - 1, max(at - 1 - _WINDOW, -1), -1)
-    farthest = min((p for p in near if _alike(done[p][0], done[p][1], last, effects)), default=at)
+    near = ((p, *done[p]) for p in range(max(at - _WINDOW, 0), at))
+    alike = {p for p, s, mine in near if isinstance(s, For) and s.extent == last.extent and _alike(s, mine, effects)}
+    farthest = min(alike, default=at)
     needed = _Several()
     needed.add(effects)
     before: set[int] = set()
     for p in range(at - 1, farthest - 1, -1):
         s, mine = done[p]
-        if _alike(s, mine, last, effects):
+        if p in alike:
+            assert isinstance(s, For)
             between = range(p + 1, at)
             free = not any(_ordered(mine, done[q][1]) for q in between if q in before)
             if free and _joinable(s, mine, last, effects):
@@ -280,9 +282,9 @@ def _join(done: list[tuple[Statement, _Effects]], at: int, known: _Known) -> Non
             needed.add(mine)
 
 
-def _alike(a: Statement, first: _Effects, b: For, second: _Effects) -> TypeGuard[For]:
-    """Whether a statement is a loop like another, over elements that it touches, too."""
-    if not isinstance(a, For) or a.ordered or a.extent != b.extent or first.size + second.size > _LARGEST:
+def _alike(a: For, first: _Effects, second: _Effects) -> bool:
+    """Whether a loop is like another over the same range: it touches elements that the other touches, too."""
+    if a.ordered or first.size + second.size > _LARGEST:
         return False
     return any(isinstance(m, Storage) and m.shape for m in _shared(first, second) | (first.read & second.read))
 

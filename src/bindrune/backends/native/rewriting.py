@@ -197,35 +197,45 @@ def views(s: Statement) -> Iterator[View]:
         yield s.result
 
 
-def _inside(x: Expression) -> Iterator[Expression]:
-    yield x
-    if isinstance(x, Apply):
-        for a in x.arguments:
-            yield from _inside(a)
-
-
-def accesses(s: Statement) -> Iterator[Access]:
+def accesses(s: Statement) -> list[Access]:
     """What a statement itself reads and writes, element by element."""
-    for x in expressions(s):
-        for part in _inside(x):
-            if isinstance(part, Load):
-                yield part.buffer, part.index, False
-    if isinstance(s, (Store, Accumulate)):
-        yield s.buffer, s.index, True
+    found: list[Access] = []
+    if isinstance(s, (Let, Store, Accumulate)):
+        _find_loads(s.value, found)
+        if not isinstance(s, Let):
+            found.append((s.buffer, s.index, True))
+    else:
+        for x in expressions(s):
+            _find_loads(x, found)
+    return found
 
 
-def variables(s: Statement) -> Iterator[Variable]:
+def _find_loads(x: Expression, found: list[Access]) -> None:
+    if isinstance(x, Load):
+        found.append((x.buffer, x.index, False))
+    elif isinstance(x, Apply):
+        for a in x.arguments:
+            _find_loads(a, found)
+
+
+def variables(s: Statement) -> list[Variable]:
     """The variables that a statement itself uses."""
+    found: list[Variable] = []
     for x in expressions(s):
-        for part in _inside(x):
-            yield from _variables(part)
+        _find_variables(x, found)
+    return found
 
 
-def _variables(x: Any) -> Iterator[Variable]:
-    if isinstance(x, Variable):
-        yield x
-    elif isinstance(x, Affine):
-        yield from (v for v, _ in x.terms)
+def _find_variables(x: Expression, found: list[Variable]) -> None:
+    if isinstance(x, Affine):
+        found += (v for v, _ in x.terms)
+    elif isinstance(x, Variable):
+        found.append(x)
     elif isinstance(x, Load):
-        for i in (*x.index, *(() if x.buffer.storage.start is None else (x.buffer.storage.start,)), *x.buffer.shape):
-            yield from (v for v, _ in i.terms)
+        start = x.buffer.storage.start
+        for i in (*x.index, *x.buffer.shape, *(() if start is None else (start,))):
+            if i.terms:
+                found += (v for v, _ in i.terms)
+    elif isinstance(x, Apply):
+        for a in x.arguments:
+            _find_variables(a, found)
