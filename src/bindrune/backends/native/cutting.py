@@ -8,12 +8,13 @@ function that calls the groups has nothing to do with most of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .formats import SLOT, register_type
 from .functions import Function
 from .inner import Inner
+from .likeness import outline
 from .loops import Allocate, For, HostCall, If, Let, Statement, Storage, Swap, Variable, While
 from .memory import in_register
 from .rewriting import accesses, variables, views
@@ -51,7 +52,7 @@ class Cutting:
         self.module = module
         self._sizes: dict[Statement, int] = {}
         self._once = once
-        self._runs_once = set(once) if sum(map(self._size, once)) > _MOST_ONCE else set()
+        self._repeated = _repeated(once) if sum(map(self._size, once)) > _MOST_ONCE else set()
         self.functions: list[str] = []
         self._later: dict[Statement, set[Variable]] = {}
         """By the last statement of a group the variables that are used behind it."""
@@ -64,9 +65,9 @@ class Cutting:
             self._sizes[s] = found
         return found
 
-    def once(self, s: Statement) -> bool:
-        """Whether a statement runs once, in a large program."""
-        return s in self._runs_once
+    def repeats(self, s: Statement) -> bool:
+        """Whether a statement runs once, and there seem to be others like it in a large program."""
+        return s in self._repeated
 
     def groups(self, block: Sequence[Statement]) -> Iterator[tuple[Sequence[Statement], bool]]:
         """The statements of a block in groups, and whether each is to be a function."""
@@ -120,6 +121,15 @@ class Cutting:
         for variable in kept:
             f.names.pop(variable, None)
             f.computed[variable] = len(f.w.lines) - 1
+
+
+def _repeated(block: Sequence[Statement]) -> set[Statement]:
+    """The loops of which there seem to be several."""
+    found: dict[Hashable, list[Statement]] = {}
+    for s in block:
+        if isinstance(s, For) and not s.ordered:
+            found.setdefault(outline(s), []).append(s)
+    return {s for some in found.values() if len(some) > 1 for s in some}
 
 
 def _can_be_cut(s: Statement) -> bool:

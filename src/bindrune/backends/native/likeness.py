@@ -9,9 +9,12 @@ is left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-__all__ = ["Descriptions", "signature"]
+from .loops import Apply, Expression, For, Statement
+from .rewriting import expressions
+
+__all__ = ["Descriptions", "outline", "signature"]
 
 _NAMED = re.compile(r"%(t\d+)\b|!alias\.scope !(\d+), !noalias !(\d+)|!llvm\.access\.group !(\d+)|!llvm\.loop !(\d+)")
 _SCOPE = re.compile(r"!alias\.scope !(\d+)")
@@ -60,3 +63,14 @@ def _numbered(names: Iterable[str]) -> dict[str, int]:
 def _known(scopes: Iterable[str], met: Mapping[str, int]) -> list[int]:
     """The scopes that a function touches, by when it does so first."""
     return sorted(met[scope] for scope in scopes if scope in met)
+
+
+def outline(s: Statement) -> Hashable:
+    """What a statement is made of, whatever arrays it is about: the same for statements that are alike."""
+    steps = s.extent.known if isinstance(s, For) else None
+    inside = tuple(tuple(map(outline, block)) for block in s.blocks)
+    return type(s).__name__, steps, tuple(map(_operations, expressions(s))), inside
+
+
+def _operations(x: Expression) -> Hashable:
+    return (x.name, *map(_operations, x.arguments)) if isinstance(x, Apply) else type(x).__name__

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Sequence
 
 from . import complexes, mathematics, remainders  # noqa: F401  (they enter what they write)
@@ -74,8 +75,14 @@ keep:
 _OWN, _SEEN = "define internal", "define hidden"
 """How functions begin that only their module knows, and those that other modules of a program know, too."""
 
-_WORTH = 500
-"""The lines that are worth a module of their own."""
+_WORTH = 250
+"""The lines in loops that are worth a module of their own."""
+
+_STRAIGHT = 0.1
+"""What a line outside of loops takes of the time that one in a loop does."""
+
+_BOUND = re.compile(r"(?:loop|while)\d+(\.done)?:")
+"""Where a loop begins or ends."""
 
 
 class Module:
@@ -164,18 +171,19 @@ class Module:
 
     def apart(self, most: int) -> list[str]:
         """All of it as at most so many modules, which take about equally long to compile."""
-        sizes = {function: function.count("\n") for function in self._cut_out}
-        count = min(most, (sum(sizes.values()) + self._main.count("\n")) // _WORTH)
+        efforts = {function: _effort(function) for function in self._cut_out}
+        mine = _effort(self._main)
+        count = min(most, int(sum(efforts.values()) + mine) // _WORTH)
         if count < 2 or self.recursive:
             return [self.text]
         parts = [[self._main], *([] for _ in range(count - 1))]
-        loads = [self._main.count("\n"), *(0 for _ in range(count - 1))]
-        for function in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        loads = [mine, *(0.0 for _ in range(count - 1))]
+        for function in sorted(efforts, key=efforts.__getitem__, reverse=True):
             lightest = loads.index(min(loads))
             parts[lightest].append(function)
-            loads[lightest] += sizes[function]
+            loads[lightest] += efforts[function]
         return [
-            self._whole([_declared(f) for f in sizes if f not in part] + [f.replace(_OWN, _SEEN, 1) for f in part])
+            self._whole([_declared(f) for f in efforts if f not in part] + [f.replace(_OWN, _SEEN, 1) for f in part])
             for part in parts
         ]
 
@@ -202,6 +210,17 @@ class Module:
                 "",
             ]
         )
+
+
+def _effort(function: str) -> float:
+    """About how long a function takes to be compiled, in lines that are in loops."""
+    found, depth = 0.0, 0
+    for line in function.split("\n"):
+        bound = _BOUND.fullmatch(line)
+        if bound:
+            depth += -1 if bound[1] else 1
+        found += 1 if depth else _STRAIGHT
+    return found
 
 
 def _declared(function: str) -> str:

@@ -1,7 +1,7 @@
 """Loops that are cut out: each becomes a function of a *frame* and of a range of its counter.
 
-Threads share those that are worth it.  In a large program others are functions, too, which are called for all steps:
-it may have the like of them several times, and functions that are alike are one.
+Threads share those that are worth it.  Of others a large program may have the like several times: they are functions,
+too, which are called for all steps, and functions that are alike are one.
 
 The frame holds what the loop needs from outside.  What only the loop uses is private to each part; what it accumulates
 in one number, each part accumulates for itself, and the parts are combined in order, so that a result depends on the
@@ -82,12 +82,12 @@ class Sharing:
     def _decide(self, loop: For) -> str:
         cycles = work([loop])
         large = loop.extent.known is None or cycles >= _WORTH
-        once = self.module.cutting.once(loop) and cycles >= _WORTH_A_CALL
-        if loop.ordered or self.module.bounded or not (large or once) or not self._movable(loop):
+        repeats = self.module.cutting.repeats(loop) and cycles >= _WORTH_A_CALL
+        if loop.ordered or self.module.bounded or not (large or repeats) or not self._movable(loop):
             return _NOBODY
         if large and all(self._combinable(s, loop) for s in _all(loop.body)):
             return _THREADS
-        return _ONE if once else _NOBODY
+        return _ONE if repeats else _NOBODY
 
     def _movable(self, loop: For) -> bool:
         """Whether a loop can be cut out."""
