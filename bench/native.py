@@ -2,7 +2,8 @@
 
 Everything runs in one process, and the systems take turns, as in `eager.py`; on one thread unless BENCH_THREADS says
 otherwise.  Results are compared before anything is timed.  First calls stage and compile; theirs are in a table of
-their own, with what a call costs where there is next to nothing to compute, and what a fresh process costs.
+their own, with what a call costs where there is next to nothing to compute, and what a fresh process costs.  Where
+there is a bar they are medians of fresh processes, too, in which each system has compiled something small before.
 
     python bench/native.py [--small] [--only NAME]
 """
@@ -10,7 +11,9 @@ their own, with what a call costs where there is next to nothing to compute, and
 from measure import Calls, begin, head, line, medians, verdict  # isort: skip  (it chooses the number of threads)
 
 import argparse
+import contextlib
 import importlib.util
+import json
 import os
 import statistics
 import subprocess
@@ -18,7 +21,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
 
@@ -31,6 +34,11 @@ from works import Program, all_programs
 SYSTEMS = ("JAX", "Numba", "NumPy")
 BUDGET = 4.0
 """Seconds the rounds of one row should take."""
+
+AFRESH = 5
+"""How many processes make the first calls of a program."""
+
+SMALL = "2 * x + 1"
 
 FRESH = {
     "bindrune, import": "import bindrune",
@@ -91,17 +99,48 @@ def small_calls() -> Calls:
     return {"bindrune": lambda: ours(x), "JAX": lambda: np.asarray(theirs(x)), "NumPy": lambda: 2 * x + 1}
 
 
-def fresh_processes(rounds: int) -> dict[str, float]:
-    """Seconds of processes of their own, by what they do; modules are compiled to bytecode before, as installers do."""
+@contextlib.contextmanager
+def installed() -> Iterator[dict[str, str]]:
+    """The environment of fresh processes whose modules are compiled to bytecode once, as installers do."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        environment["PYTHONPYCACHEPREFIX"] = folder
+        yield {**environment, "PYTHONPYCACHEPREFIX": folder}
+
+
+def fresh_processes(rounds: int) -> dict[str, float]:
+    """Seconds of processes of their own, by what they do."""
+    with installed() as environment:
 
         def process(code: str) -> float:
             return timed(lambda: subprocess.run([sys.executable, "-c", code], check=True, env=environment))[0]
 
         found = [{name: process(code) for name, code in FRESH.items()} for _ in range(1 + rounds)]
     return {name: statistics.median(times[name] for times in found[1:]) for name in FRESH}
+
+
+def first_calls_afresh(program: str, rounds: int) -> dict[str, float]:
+    """Seconds of each system's first call of a program in fresh processes."""
+    found = []
+    with installed() as environment:
+        for turn in range(1 + rounds):
+            command = [sys.executable, __file__, "--first", program, "--turn", str(turn)]
+            told = subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
+            found.append(json.loads(told.splitlines()[-1]))
+    return {name: statistics.median(times[name] for times in found[1:]) for name in found[0]}
+
+
+def tell_first_call(name: str, turn: int, small: bool) -> None:
+    """Print the seconds of each system's first call of a program, as JSON; the systems begin by turns."""
+    x = np.ones(8)
+    br.jit(lambda x: x - 3, backend="native")(x)
+    np.asarray(jax.jit(lambda x: x - 3)(x))
+    if name == SMALL:
+        calls = small_calls()
+    else:
+        program = next(program for program in all_programs() if program.name == name)
+        calls = calls_of(program, program.arguments(small))
+    systems = ["bindrune", "JAX"][:: 1 - 2 * (turn % 2)]
+    print(json.dumps({system: timed(calls[system])[0] for system in systems}))
 
 
 def compare(title: str, ours: float, theirs: float, bar: float | None) -> None:
@@ -114,11 +153,16 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--small", action="store_true", help="small arguments only")
     options.add_argument("--only", default="", help="programs whose name contains this")
+    options.add_argument("--first", default="", help="tell what the first call of this program takes, and no more")
+    options.add_argument("--turn", type=int, default=0, help="which system begins with that")
     chosen = options.parse_args()
     # Numba tells of slices that are not contiguous, and cannot do better.
     warnings.filterwarnings("ignore", module=".*numba.*")
     warnings.filterwarnings("ignore", message=".*contiguous arrays.*")
     begin()
+    if chosen.first:
+        tell_first_call(chosen.first, chosen.turn, chosen.small)
+        return 0
     head("float64 unless float32 is named", SYSTEMS, {})
     firsts = []
     failed = 0
@@ -134,13 +178,17 @@ def main() -> int:
             told = " ".join("".join(traceback.format_exception_only(error)).split())
             print(f"{program.name:38} FAILED: {told[:400]}", flush=True)
             continue
+        if program.first is not None:
+            first = first_calls_afresh(program.name, 1 if chosen.small else AFRESH)
         if "JAX" in first:
             firsts.append((program.name, first["bindrune"], first["JAX"], program.first))
     if not chosen.only:
         calls = small_calls()
-        first = {name: timed(call)[0] for name, call in calls.items()}
+        for call in calls.values():
+            call()
         print(line("a call of 2 * x + 1 on 8 numbers", measured(calls), SYSTEMS, {"JAX": 0.35}))
-        firsts.append(("2 * x + 1", first["bindrune"], first["JAX"], 0.5))
+        first = first_calls_afresh(SMALL, 1 if chosen.small else AFRESH)
+        firsts.append((SMALL, first["bindrune"], first["JAX"], 0.5))
     print(f"\n{'first calls, milliseconds':44}{'bindrune':>10}{'JAX':>10}")
     for row in firsts:
         compare(*row)
