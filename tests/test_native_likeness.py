@@ -74,6 +74,19 @@ def test_layers_that_differ_in_a_number_are_not_alike() -> None:
 
 
 @pytest.mark.usefixtures("cut")
+def test_llvm_knows_how_many_steps_there_are(capfd: pytest.CaptureFixture[str]) -> None:
+    """It says so where it is to write a loop out whose steps it does not know."""
+
+    def run(x: Any, y: Any) -> Any:
+        x = np.sort(x * y[:, None], 0)
+        x = np.sort(x * y[:, None], 0)
+        return np.sort(x * y[:, None], 0)
+
+    assert functions(llvm(run, numbers(100, 100), numbers(100))) > 0
+    assert "loop" not in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("cut")
 def test_loops_that_are_cut_out_add_to_numbers_and_arrays_outside() -> None:
     def added(x: Any, y: Any) -> Any:
         columns, total = np.zeros(x.shape[1]), 0.0

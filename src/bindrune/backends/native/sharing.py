@@ -117,7 +117,8 @@ class Sharing:
 
     def cut(self, f: Function, loop: For) -> None:
         """Write a call that runs a loop, in parts if threads share it, and the function for a part."""
-        part = _Part(f, loop)
+        shared = self.callers(loop) == _THREADS
+        part = _Part(f, loop, shared)
         name = f"part{len(self.functions)}"
         said = len(self.module.said)
         text = part.part(name)
@@ -130,7 +131,7 @@ class Sharing:
         f.entry.append(f"  {frame} = alloca [{max(part.size, SLOT)} x i8], align 16")
         part.hand_over(frame)
         count, parts = f.sum(loop.extent), "1"
-        if self.callers(loop) == _THREADS:
+        if shared:
             for symbol, head in ((PARTS, "i64 @{}(i64, i64)"), (PARALLEL, "void @{}(ptr, ptr, i64, i64)")):
                 f.w.declarations.setdefault(symbol, f"declare {head.format(symbol)}")
             self.module.threaded = True
@@ -150,9 +151,10 @@ class _Part(Inner):
             for each of the most parts that there can be.
     """
 
-    def __init__(self, outer: Function, loop: For) -> None:
+    def __init__(self, outer: Function, loop: For, shared: bool) -> None:
         super().__init__(outer)
         self.whole = loop
+        self._shared = shared
         self.totals: dict[Storage, str] = {}
         self.shares = self.cuts = False
         self._tape = ""
@@ -162,12 +164,14 @@ class _Part(Inner):
 
     def part(self, name: str) -> str:
         """The function."""
-        stop, steps = "%to", self.whole.extent.known
-        if steps is not None and steps >= MANY and steps % EVEN == 0:
+        start, stop, steps = "%from", "%to", self.whole.extent.known
+        if steps is not None and not self._shared:
+            start, stop = "0", str(steps)
+        elif steps is not None and steps >= MANY and steps % EVEN == 0:
             # So are those of each part, and LLVM need not think of any that are left over.
             even = self.w.value(f"and i64 {self.w.value('sub i64 %to, %from')}, {-EVEN}")
             stop = self.w.value(f"add nsw i64 %from, {even}")
-        self.count(self.whole, "%from", stop)
+        self.count(self.whole, start, stop)
         offset = self.w.value(f"mul i64 %thread, {SLOT}")
         for storage in self.totals:
             kind = register_type(storage.dtype)
