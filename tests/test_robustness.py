@@ -78,7 +78,7 @@ def in_background(work, count):
 LARGE = """
 from bindrune.backends.native import cutting, executable, llvm
 cutting._MOST = cutting._MOST_ONCE = 12
-cutting._LEAST, llvm._WORTH, executable.processors = 2, 50, lambda: 3
+cutting._LEAST, llvm._WORTH, executable.processors = 2, 20, lambda: 3
 
 def large(x, k):
     return np.array([np.sum(np.sin(x * i)) * np.max(x - i * k) for i in range(8)])
